@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error a user can meet. A message names the thing, what was wrong with it, and what to do."""
+
+
+class MobileVLMError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+
+class ImageError(MobileVLMError, ValueError):
+    """An image that cannot be used: wrong shape, dtype, encoding, or truncated data."""
+
+
+class QuestionError(MobileVLMError, ValueError):
+    """A question or one of its options that cannot be used."""
+
+
+class CheckpointError(MobileVLMError):
+    """A directory that is not a usable MobileVLM checkpoint."""
+
+
+class BundleError(MobileVLMError):
+    """A bundle that is missing, incomplete, altered, or from an unknown schema."""
+
+
+class EngineError(MobileVLMError):
+    """A backend that could not be loaded, or failed while running."""
+
+
+class ContextOverflow(MobileVLMError):
+    """A prompt, or a prompt with its answer, longer than the model's context."""
+
+
+class RequestCancelled(MobileVLMError):
+    """The caller withdrew the request."""
+
+
+class RequestTimeout(MobileVLMError):
+    """The request ran past its deadline."""
+
+
+class Busy(MobileVLMError):
+    """The queue is full; try again later."""
