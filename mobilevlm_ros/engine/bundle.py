@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle: one directory with everything a robot needs to serve a model, described and sealed by bundle.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mobilevlm_ros.errors import BundleError
+
+MANIFEST = "bundle.json"
+SCHEMA_VERSION = 1
+VISION = "vision.onnx"
+DECODER = "decoder.onnx"
+EMBEDDINGS = "embeddings.npy"
+TOKENIZER = "tokenizer.model"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What bundle.json says. Sizes in pixels and tokens."""
+
+    name: str
+    """Model id, as answers report it."""
+    image_size: int
+    image_tokens: int
+    image_aspect: str
+    """How a frame becomes a square: 'pad' (to the mean colour) or 'crop' (the centre)."""
+    hidden_size: int
+    vocab_size: int
+    num_layers: int
+    num_kv_heads: int
+    head_dim: int
+    context_length: int
+    template: str
+    """Key of processing.prompt.TEMPLATES."""
+    stop_ids: tuple[int, ...]
+    max_tokens: int
+    """Default limit of an answer."""
+    temperature: float
+    """Default sampling temperature; 0 is greedy."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """The checkpoint's config.json, tower included."""
+    precision: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)
+    """Name and sha256 of the checkpoint it was built from."""
+    built_with: dict[str, str] = field(default_factory=dict)
+    requires: dict[str, str] = field(default_factory=dict)
+    """Least version of each runtime package that can run the graphs."""
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """File name to its `bytes` and `sha256`."""
+
+    def to_json(self) -> str:
+        """The text of bundle.json."""
+        return json.dumps({"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Manifest:
+        """Reads bundle.json's text; `where` names it in errors. Raises BundleError."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{where} is not JSON ({error}); build the bundle again") from error
+        if not isinstance(data, dict):
+            raise BundleError(f"{where} is not a bundle manifest; build the bundle again")
+        version = data.pop("schema_version", None)
+        if version != SCHEMA_VERSION:
+            raise BundleError(
+                f"{where} has schema version {version!r}, this mobilevlm_ros reads {SCHEMA_VERSION}; "
+                "build the bundle again with `mobilevlm build`, or install the version that made it"
+            )
+        values = {}
+        for entry in dataclasses.fields(cls):
+            value = data.get(entry.name)
+            if not _IS[str(entry.type)](value):
+                raise BundleError(f"{where}: {entry.name} is missing or wrong; build the bundle again")
+            values[entry.name] = tuple(value) if isinstance(value, list) else value
+        return cls(**values)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_files(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(entry, dict)
+        and _is_int(entry.get("bytes"))
+        and isinstance(entry.get("sha256"), str)
+        # A plain name: a manifest must not make us read outside its directory.
+        and name == Path(name).name
+        and name not in ("", ".", "..")
+        for name, entry in value.items()
+    )
+
+
+_IS = {
+    "str": lambda value: isinstance(value, str),
+    "int": _is_int,
+    "float": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
+    "tuple[int, ...]": lambda value: isinstance(value, list) and all(map(_is_int, value)),
+    "dict[str, Any]": lambda value: isinstance(value, dict),
+    "dict[str, str]": lambda value: (
+        isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
+    ),
+    "dict[str, dict[str, Any]]": _is_files,
+}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle on disk."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Reads and verifies a bundle directory. Raises BundleError, which says what to do."""
+        path = Path(path)
+        _check_is_bundle(path)
+        file = path / MANIFEST
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{file} cannot be read: {error}") from error
+        bundle = cls(path, Manifest.from_json(text, str(file)))
+        bundle._verify()
+        return bundle
+
+    def file(self, name: str) -> Path:
+        """Path of one of the bundle's files. Raises BundleError if the manifest does not list it."""
+        if name not in self.manifest.files:
+            raise BundleError(f"bundle {self.path} has no {name}; build it again with `mobilevlm build`")
+        return self.path / name
+
+    def _verify(self) -> None:
+        again = "copy it again, or build it again with `mobilevlm build`"
+        for name, entry in self.manifest.files.items():
+            file = self.path / name
+            if not file.is_file():
+                raise BundleError(f"bundle {self.path} is incomplete: {name} is missing; {again}")
+            size = file.stat().st_size
+            if size != entry["bytes"]:
+                raise BundleError(
+                    f"bundle {self.path}: {name} is {size} bytes instead of {entry['bytes']} "
+                    f"(truncated or replaced); {again}"
+                )
+            if sha256(file) != entry["sha256"]:
+                raise BundleError(
+                    f"bundle {self.path}: {name} is damaged or altered (sha256 differs); {again}"
+                )
+
+
+def _check_is_bundle(path: Path) -> None:
+    if not path.exists():
+        raise BundleError(
+            f"bundle {path} does not exist; make one with `mobilevlm build CHECKPOINT -o {path}`"
+        )
+    if not path.is_dir():
+        raise BundleError(f"{path} is a file; a bundle is a directory that holds {MANIFEST}")
+    if (path / MANIFEST).is_file():
+        return
+    if (path / "config.json").is_file():
+        raise BundleError(
+            f"{path} is a checkpoint, not a bundle; run `mobilevlm build {path} -o BUNDLE` and use BUNDLE"
+        )
+    raise BundleError(
+        f"{path} is not a bundle (no {MANIFEST}); make one with `mobilevlm build CHECKPOINT -o {path}`"
+    )
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def seal(names: list[str], directory: Path) -> dict[str, dict[str, Any]]:
+    """The manifest's `files` entry for `names` in `directory`."""
+    return {
+        name: {"bytes": (directory / name).stat().st_size, "sha256": sha256(directory / name)}
+        for name in sorted(names)
+    }

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a bundle to engines that run: picks the backend, and says which and why."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobilevlm_ros.engine.base import LanguageEngine, VisionEngine
+from mobilevlm_ros.engine.bundle import TOKENIZER, Bundle
+from mobilevlm_ros.errors import BundleError, CheckpointError, EngineError
+from mobilevlm_ros.processing.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+Engines = tuple[VisionEngine, LanguageEngine]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A loaded model: everything inference needs, whatever backend runs it."""
+
+    bundle: Bundle
+    vision: VisionEngine
+    language: LanguageEngine
+    tokenizer: Tokenizer
+    backend_name: str
+    reason: str
+    """Why this backend, in one sentence."""
+
+
+def load_runtime(
+    bundle_dir: str | Path | None = None, backend: str = AUTO, threads: int = 0, spin: bool = False
+) -> Runtime:
+    """Loads a bundle (the shipped nano model by default).
+
+    `backend` is one of BACKEND_NAMES; 'torch' takes a checkpoint directory instead of a bundle. `threads` is the
+    number of CPU threads, 0 for one per physical core. `spin` lets idle threads busy-wait: a little faster alone,
+    several times slower when another process wants the cores. Raises BundleError, EngineError, and CheckpointError
+    (torch only).
+    """
+    if backend not in BACKEND_NAMES:
+        raise EngineError(f"unknown backend {backend!r}; choose one of {', '.join(BACKEND_NAMES)}")
+    if threads < 0:
+        raise EngineError(f"threads is {threads}; use 0 for one per physical core, or a positive number")
+    path = Path(bundle_dir) if bundle_dir is not None else shipped_bundle()
+    if backend == "torch":
+        return _torch_runtime(path, threads)
+    bundle = Bundle.open(path)
+    tokenizer = _tokenizer(bundle)
+    failures = []
+    for name in BACKENDS if backend == AUTO else (backend,):
+        try:
+            vision, language = BACKENDS[name](bundle, threads, spin)
+        except EngineError as error:
+            if backend != AUTO:
+                raise
+            failures.append(f"{name}: {error}")
+            continue
+        reason = (
+            "asked for" if backend != AUTO else "; ".join([*failures, "the best backend that loads here"])
+        )
+        logger.info("%s runs on %s (%s)", bundle.manifest.name, name, reason)
+        return Runtime(bundle, vision, language, tokenizer, name, reason)
+    raise EngineError(f"no backend can run {path}: {'; '.join(failures)}")
+
+
+def shipped_bundle() -> Path:
+    """Directory of the nano bundle that comes with this package. Raises BundleError when it was not installed."""
+    inside = Path("models", "nano", "bundle")
+    source = Path(__file__).resolve().parents[2] / inside
+    # Installed, this file lies under <prefix>/lib/python3.x/..., so one of its parents is the prefix.
+    installed = (parent / "share" / "mobilevlm_ros" / inside for parent in Path(__file__).resolve().parents)
+    for candidate in (source, *installed):
+        if candidate.is_dir():
+            return candidate
+    raise BundleError(
+        f"the nano bundle that comes with mobilevlm_ros is not installed (looked at {source} and under "
+        "share/ of each parent directory); reinstall the package, or name a bundle"
+    )
+
+
+def _tokenizer(bundle: Bundle) -> Tokenizer:
+    try:
+        return Tokenizer(bundle.file(TOKENIZER))
+    except CheckpointError as error:
+        raise BundleError(f"bundle {bundle.path}: {error}") from error
+
+
+def _onnxruntime(bundle: Bundle, threads: int, spin: bool) -> Engines:
+    from mobilevlm_ros.engine import ort
+
+    return ort.load(bundle, threads=threads, spin=spin)
+
+
+def _torch_runtime(path: Path, threads: int) -> Runtime:
+    try:
+        from mobilevlm_ros.engine import torch_backend
+    except ImportError as error:
+        raise EngineError(f"the torch backend needs PyTorch ({error}); pip install torch") from error
+    bundle, vision, language = torch_backend.load(path, threads=threads)
+    return Runtime(bundle, vision, language, Tokenizer(path / TOKENIZER), "torch", "asked for")
+
+
+BACKENDS: dict[str, Callable[[Bundle, int, bool], Engines]] = {"onnxruntime": _onnxruntime}
+"""Backends that run a bundle, best first: the order in which 'auto' tries them."""
+
+BACKEND_NAMES = (AUTO, *BACKENDS, "torch")
+"""Everything `load_runtime` takes as `backend`."""
