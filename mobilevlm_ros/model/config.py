@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The geometry of a MobileVLM: vision tower, projector and language model, as its config.json tells it. No torch here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from mobilevlm_ros.errors import CheckpointError
+from mobilevlm_ros.model.clip_directory import find_clip_directory
+
+Json = Mapping[str, Any]
+
+LDPV2_GRID = 12
+"""LDPv2 always pools to 12 x 12 tokens, whatever comes in."""
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """A CLIP vision transformer. The defaults are openai/clip-vit-large-patch14-336, the tower of every release."""
+
+    hidden_size: int = 1024
+    image_size: int = 336
+    patch_size: int = 14
+    intermediate_size: int = 4096
+    num_attention_heads: int = 16
+    num_hidden_layers: int = 24
+    layer_norm_eps: float = 1e-5
+    hidden_act: str = "quick_gelu"
+
+    # What a CLIP config.json means when it leaves a key out (transformers' CLIPVisionConfig).
+    _IMPLIED = {
+        "hidden_size": 768,
+        "image_size": 224,
+        "patch_size": 32,
+        "intermediate_size": 3072,
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+    }
+
+    @classmethod
+    def from_json(cls, data: Json, source: str) -> VisionConfig:
+        """From a CLIP config.json, nested (`vision_config`) or flat. Raises CheckpointError naming `source`."""
+        return _build(cls, {**cls._IMPLIED, **data.get("vision_config", data)}, source)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.image_size % self.patch_size == 0,
+            f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}",
+        )
+        _require(
+            self.hidden_size % self.num_attention_heads == 0,
+            "hidden_size is no multiple of num_attention_heads (vision tower)",
+        )
+        _require(
+            self.hidden_act in ("quick_gelu", "gelu"),
+            f"unknown vision activation {self.hidden_act!r}; known: quick_gelu, gelu",
+        )
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the image."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """A MobileLLaMA. Lengths in tokens. `rope_factor` > 1 is linear position interpolation over that much more context."""
+
+    vocab_size: int = 32000
+    hidden_size: int = 2048
+    intermediate_size: int = 5632
+    num_hidden_layers: int = 24
+    num_attention_heads: int = 16
+    num_key_value_heads: int = 16
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+    rope_factor: float = 1.0
+    max_position_embeddings: int = 2048
+    tie_word_embeddings: bool = False
+
+    @classmethod
+    def from_json(cls, data: Json, source: str) -> LanguageConfig:
+        """From a LLaMA config.json; only Hugging Face's own keys count (released 3B files carry a wrong `n_head`)."""
+        act = data.get("hidden_act", "silu")
+        _require(act == "silu", f"{source}: unknown activation {act!r}; MobileLLaMA uses silu")
+        for key in (
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+        ):
+            _require(key in data, f"{source}: {key} is missing")
+        values = {
+            "num_key_value_heads": data["num_attention_heads"],
+            **data,
+            "rope_factor": _rope_factor(data, source),
+        }
+        return _build(cls, values, source)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.hidden_size % self.num_attention_heads == 0,
+            "hidden_size is no multiple of num_attention_heads",
+        )
+        _require(
+            self.head_dim % 2 == 0, f"head size {self.head_dim} is odd; rotary embeddings need an even one"
+        )
+        _require(
+            self.num_attention_heads % self.num_key_value_heads == 0,
+            "num_attention_heads is no multiple of num_key_value_heads",
+        )
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def context_length(self) -> int:
+        """Tokens the model can attend to, image tokens included."""
+        return int(self.max_position_embeddings * self.rope_factor)
+
+
+@dataclass(frozen=True)
+class MobileVLMConfig:
+    """Everything needed to build the model and to prepare its inputs.
+
+    `vision_tower` is the CLIP directory or hub name the checkpoint names; `own_vision` says that config.json itself
+    carries the tower's geometry, so the tower stored in the checkpoint is the one to use.
+    """
+
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    language: LanguageConfig = field(default_factory=LanguageConfig)
+    projector_type: str = "ldpnetv2"
+    select_layer: int = -2
+    select_feature: str = "patch"
+    image_aspect_ratio: str = "pad"
+    vision_tower: str | None = None
+    own_vision: bool = True
+
+    @classmethod
+    def from_directory(cls, path: str | Path) -> MobileVLMConfig:
+        """Reads `path`/config.json and finds its tower's geometry: there, else in the CLIP directory it names, else
+        that of openai/clip-vit-large-patch14-336. Raises CheckpointError."""
+        directory = Path(path)
+        data = read_json(directory / "config.json")
+        vision: VisionConfig | None = None
+        if not isinstance(data.get("vision_config"), dict):
+            clip = find_clip_directory(directory, data.get("mm_vision_tower"))
+            if clip is not None:
+                vision = VisionConfig.from_json(read_json(clip / "config.json"), str(clip / "config.json"))
+        return cls.from_json(data, source=str(directory / "config.json"), vision=vision)
+
+    @classmethod
+    def from_json(cls, data: Json, source: str, vision: VisionConfig | None = None) -> MobileVLMConfig:
+        """From the contents of a config.json; `vision` is the tower's geometry where the file does not carry it."""
+        if "mm_projector_type" not in data and "mm_vision_tower" not in data:
+            raise CheckpointError(
+                f"{source} describes a language model without vision ({data.get('model_type', 'unknown type')!r}, like"
+                " MobileLLaMA); give a MobileVLM checkpoint, for example mtgv/MobileVLM_V2-1.7B"
+            )
+        if data.get("mm_use_im_start_end"):
+            raise CheckpointError(
+                f"{source}: mm_use_im_start_end is not supported (no released MobileVLM uses it)"
+            )
+        own = isinstance(data.get("vision_config"), dict)
+        if own:
+            vision = VisionConfig.from_json(data, f"{source} (vision_config)")
+        config = cls(
+            vision=vision or VisionConfig(),
+            language=LanguageConfig.from_json(data, source),
+            # `linear` is what the official builder assumes for a checkpoint that does not say.
+            projector_type=str(data.get("mm_projector_type", "linear")),
+            select_layer=int(data.get("mm_vision_select_layer", -2)),
+            select_feature=str(data.get("mm_vision_select_feature", "patch")),
+            image_aspect_ratio=str(data.get("image_aspect_ratio") or "square"),
+            vision_tower=data.get("mm_vision_tower"),
+            own_vision=own,
+        )
+        stored = data.get("mm_hidden_size", config.vision.hidden_size)
+        if stored != config.vision.hidden_size:
+            raise CheckpointError(
+                f"{source}: mm_hidden_size is {stored}, but its vision tower has hidden_size {config.vision.hidden_size};"
+                f" put the CLIP directory it was trained with at {config.vision_tower!r}"
+            )
+        return config
+
+    def __post_init__(self) -> None:
+        known = re.fullmatch(r"linear|mlp[1-9]\d?x_gelu|ldpnet(v2)?.*", self.projector_type)
+        _require(
+            bool(known),
+            f"unknown mm_projector_type {self.projector_type!r}; known: ldpnet, ldpnetv2, linear, mlpNx_gelu",
+        )
+        _require(
+            self.select_feature in ("patch", "cls_patch"),
+            f"unknown mm_vision_select_feature {self.select_feature!r}",
+        )
+        _require(
+            self.select_feature == "patch" or not self.projector_type.startswith("ldpnet"),
+            "an ldpnet projector needs a square grid of patches: mm_vision_select_feature must be 'patch'",
+        )
+        _require(
+            0 <= self.num_vision_layers <= self.vision.num_hidden_layers,
+            f"mm_vision_select_layer {self.select_layer} does not exist in a tower of {self.vision.num_hidden_layers} layers",
+        )
+
+    @property
+    def num_vision_layers(self) -> int:
+        """Tower layers that the selected features need (hidden state 0 is what enters the first layer)."""
+        last = self.vision.num_hidden_layers
+        return self.select_layer if self.select_layer >= 0 else last + 1 + self.select_layer
+
+    @property
+    def num_image_tokens(self) -> int:
+        """Positions that one image takes in the language model's context."""
+        grid = self.vision.grid
+        if self.projector_type.startswith("ldpnetv2"):
+            return LDPV2_GRID**2
+        if self.projector_type.startswith("ldpnet"):
+            return ((grid + 1) // 2) ** 2
+        return grid**2 + (self.select_feature == "cls_patch")
+
+    @property
+    def uses_stored_tower(self) -> bool:
+        """Whether inference uses the tower in the checkpoint. The official V1 loader replaces it by the CLIP directory's."""
+        return self.own_vision or "v2" in self.projector_type
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The contents of a config.json that `from_json` reads back to an equal configuration, official keys throughout."""
+        language = asdict(self.language)
+        factor = language.pop("rope_factor")
+        data = {
+            "architectures": ["MobileLlamaForCausalLM"],
+            "model_type": "mobilevlm",
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 0,
+            "hidden_act": "silu",
+            **language,
+            "rope_scaling": None if factor == 1.0 else {"type": "linear", "factor": factor},
+            "use_mm_proj": True,
+            "mm_projector_type": self.projector_type,
+            "mm_hidden_size": self.vision.hidden_size,
+            "mm_vision_select_layer": self.select_layer,
+            "mm_vision_select_feature": self.select_feature,
+            "mm_use_im_patch_token": False,
+            "mm_use_im_start_end": False,
+            "image_aspect_ratio": self.image_aspect_ratio,
+            "vision_tower_type": "clip",
+        }
+        if self.vision_tower is not None:
+            data["mm_vision_tower"] = self.vision_tower
+        if self.own_vision:
+            data["vision_config"] = asdict(self.vision)
+        return data
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises CheckpointError when it is missing, unreadable, or no object."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} does not exist; give the directory of a MobileVLM checkpoint"
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} holds a {type(data).__name__}, not an object")
+    return data
+
+
+def _rope_factor(data: Json, source: str) -> float:
+    scaling = data.get("rope_scaling")
+    if not scaling:
+        return float(data.get("rope_factor", 1.0))
+    kind = scaling.get("type", scaling.get("rope_type")) if isinstance(scaling, dict) else scaling
+    factor = scaling.get("factor") if isinstance(scaling, dict) else None
+    if kind != "linear" or not isinstance(factor, (int, float)) or factor < 1:
+        raise CheckpointError(
+            f"{source}: rope_scaling {scaling!r} is not supported; use {{'type': 'linear', 'factor': >= 1}}"
+        )
+    return float(factor)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise CheckpointError(message)
+
+
+def _build(cls: Any, data: Json, source: str) -> Any:
+    """A dataclass from the keys of `data` that it knows, each checked to be of its field's type and positive."""
+    kinds = {"int": int, "float": (int, float), "str": str, "bool": bool}
+    values: dict[str, Any] = {}
+    for item in fields(cls):
+        if data.get(item.name) is None:
+            continue
+        value = data[item.name]
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        right = isinstance(value, kinds[str(item.type)]) and (
+            item.type == "bool" or not isinstance(value, bool)
+        )
+        _require(
+            right and not (number and value <= 0),
+            f"{source}: {item.name} is {value!r}; expected a positive {item.type}",
+        )
+        values[item.name] = float(value) if item.type == "float" else value
+    try:
+        return cls(**values)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from error
