@@ -12,7 +12,7 @@ import pickle
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class CheckpointReader:
         self._where = (
             self._index(layout)
             if layout.endswith(".json")
-            else dict.fromkeys(self._open(layout).keys(), layout)
+            else dict.fromkeys(self._open(layout).keys, layout)
         )
 
     def keys(self) -> list[str]:
@@ -78,7 +78,7 @@ class CheckpointReader:
         if key not in self._where:
             raise CheckpointError(f"{self.path} has no tensor {key}")
         holder = self._open(self._where[key])
-        if key not in holder.keys():
+        if key not in holder.keys:
             raise CheckpointError(f"{self.path / self._where[key]} lacks {key}, which the index places there")
         return holder
 
@@ -111,9 +111,7 @@ class _Bin:
             isinstance(t, Tensor) for t in self._tensors.values()
         ):
             raise CheckpointError(f"{path} does not hold a dictionary of tensors")
-
-    def keys(self) -> Iterable[str]:
-        return self._tensors.keys()
+        self.keys = frozenset(self._tensors)
 
     def shape(self, key: str) -> tuple[int, ...]:
         return tuple(self._tensors[key].shape)
@@ -139,10 +137,7 @@ class _Safetensors:
             self._file = safe_open(path, framework="pt")
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {error}") from error
-        self._keys = frozenset(self._file.keys())
-
-    def keys(self) -> Iterable[str]:
-        return self._keys
+        self.keys = frozenset(self._file.keys())
 
     def shape(self, key: str) -> tuple[int, ...]:
         return tuple(self._file.get_slice(key).get_shape())
@@ -167,7 +162,8 @@ class TensorSource:
 
     def check(self, expected: dict[str, tuple[int, ...]]) -> None:
         """Raises CheckpointError, listing every tensor that is missing, unexpected or of the wrong shape."""
-        stored = {key for key in self.checkpoint.keys() if not _IGNORED.search(key)}
+        names = self.checkpoint.keys()
+        stored = {key for key in names if not _IGNORED.search(key)}
         if not any(".mm_projector." in key for key in stored):
             raise CheckpointError(
                 f"{self.checkpoint.path} has no projector: it is a bare language model such as MobileLLaMA;"

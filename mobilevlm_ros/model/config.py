@@ -19,6 +19,17 @@ LDPV2_GRID = 12
 """LDPv2 always pools to 12 x 12 tokens, whatever comes in."""
 
 
+# What a CLIP config.json means when it leaves a key out (transformers' CLIPVisionConfig).
+_CLIP_DEFAULTS = {
+    "hidden_size": 768,
+    "image_size": 224,
+    "patch_size": 32,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+}
+
+
 @dataclass(frozen=True)
 class VisionConfig:
     """A CLIP vision transformer. The defaults are openai/clip-vit-large-patch14-336, the tower of every release."""
@@ -32,20 +43,10 @@ class VisionConfig:
     layer_norm_eps: float = 1e-5
     hidden_act: str = "quick_gelu"
 
-    # What a CLIP config.json means when it leaves a key out (transformers' CLIPVisionConfig).
-    _IMPLIED = {
-        "hidden_size": 768,
-        "image_size": 224,
-        "patch_size": 32,
-        "intermediate_size": 3072,
-        "num_attention_heads": 12,
-        "num_hidden_layers": 12,
-    }
-
     @classmethod
     def from_json(cls, data: Json, source: str) -> VisionConfig:
         """From a CLIP config.json, nested (`vision_config`) or flat. Raises CheckpointError naming `source`."""
-        return _build(cls, {**cls._IMPLIED, **data.get("vision_config", data)}, source)
+        return _build(cls, {**_CLIP_DEFAULTS, **data.get("vision_config", data)}, source)
 
     def __post_init__(self) -> None:
         _require(
