@@ -14,6 +14,10 @@ class QuestionError(MobileVLMError, ValueError):
     """A question or one of its options that cannot be used."""
 
 
+class OptionError(QuestionError):
+    """A field beside the question that is out of range: max_tokens, temperature, ..."""
+
+
 class CheckpointError(MobileVLMError):
     """A directory that is not a usable MobileVLM checkpoint."""
 

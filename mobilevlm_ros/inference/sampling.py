@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choosing the next token from logits."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobilevlm_ros.errors import EngineError
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Log-probabilities f64[..., V] of logits f32[..., V].
+
+    Raises:
+        EngineError: a logit is NaN or +inf, so the engine failed and no token can be trusted.
+    """
+    values = np.asarray(logits, dtype=np.float64)
+    peak = values.max(axis=-1, keepdims=True)
+    if not np.isfinite(peak).all():  # max() propagates NaN; -inf alone in a row means that nothing is possible
+        raise EngineError("the engine returned logits that are not numbers: check the image and rebuild the bundle")
+    shifted = values - peak
+    normalised: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return normalised
+
+
+class Sampler:
+    """Greedy at temperature 0; otherwise seeded nucleus sampling. One for each answer: it remembers its tokens."""
+
+    def __init__(
+        self, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0, repetition_penalty: float = 1.0
+    ) -> None:
+        self.temperature = temperature
+        self.top_p = top_p
+        self.repetition_penalty = repetition_penalty
+        self._random = np.random.default_rng(seed)
+        self._said: set[int] = set()
+
+    def pick(self, logits: NDArray[np.float32]) -> tuple[int, float]:
+        """Token id from logits f32[V], and its probability under the model itself (temperature 1)."""
+        log_probs = log_softmax(logits)
+        penalised = self._penalise(logits, log_probs)
+        token = int(penalised.argmax()) if self.temperature <= 0 else self._draw(penalised)
+        self._said.add(token)
+        return token, float(np.exp(log_probs[token]))
+
+    def _penalise(self, logits: NDArray[np.float32], log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Repetition penalty of CTRL (arXiv 1909.05858) on the raw logits, as everybody implements it."""
+        if self.repetition_penalty == 1.0 or not self._said:
+            return log_probs
+        values = np.asarray(logits, dtype=np.float64).copy()
+        said = list(self._said)
+        values[said] = np.where(
+            values[said] > 0, values[said] / self.repetition_penalty, values[said] * self.repetition_penalty
+        )
+        return log_softmax(values.astype(np.float32))
+
+    def _draw(self, log_probs: NDArray[np.float64]) -> int:
+        # Subtract the peak before dividing: a tiny temperature must not overflow.
+        scaled = np.exp((log_probs - log_probs.max()) / self.temperature)
+        probs = scaled / scaled.sum()
+        order = np.argsort(-probs, kind="stable")
+        cumulative = np.cumsum(probs[order])
+        # The smallest set whose mass reaches top_p; the first token always stays in.
+        kept = order[: int(np.searchsorted(cumulative, self.top_p * (1 - 1e-12))) + 1]
+        weights = probs[kept] / probs[kept].sum()
+        return int(self._random.choice(kept, p=weights))

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes into the assistant and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A picture with the header it came with.
+
+    Attributes:
+        image: u8[H, W, 3], RGB.
+        stamp_ns: acquisition time in nanoseconds of the source's clock; 0 when unknown.
+        frame_id: coordinate frame of the camera (REP-103 optical frame); may be empty.
+        camera: name of the configured camera; empty for the default camera or a picture from a file.
+    """
+
+    image: NDArray[np.uint8]
+    stamp_ns: int = 0
+    frame_id: str = ""
+    camera: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A question about one frame.
+
+    Attributes:
+        question: plain language, 1 to 2000 characters.
+        choices: when given, the answer is one of them and each gets a probability; nothing is generated.
+        max_tokens: upper bound of generated tokens (> 0).
+        temperature: 0 is greedy; above 0 samples (>= 0, finite).
+        top_p: nucleus of the sampled distribution, in (0, 1].
+        seed: of the sampling; the same seed gives the same answer.
+        repetition_penalty: above 1 makes tokens that the answer already holds less probable (0.5 to 2; 1 is off).
+        stop: texts that end the answer where they appear.
+    """
+
+    question: str
+    choices: tuple[str, ...] = ()
+    max_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Where the time went, in seconds of wall clock.
+
+    Attributes:
+        queue: from submission to the first work on it.
+        encode: preprocessing and vision encoder; 0 when the frame's prefix was reused.
+        prefill: language model over the prompt (only what was not reused).
+        decode: everything after the first logits: generated tokens, or scoring of the choices.
+    """
+
+    queue: float = 0.0
+    encode: float = 0.0
+    prefill: float = 0.0
+    decode: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Sum of the parts, in seconds."""
+        return self.queue + self.encode + self.prefill + self.decode
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said about a frame.
+
+    Attributes:
+        text: the answer, stripped; one of the choices where there were choices.
+        confidence: in [0, 1]; geometric mean probability of the answer's tokens, or the probability of the choice.
+        choice_probabilities: one for each choice in the order of the request, summing to 1; empty without choices.
+        latency: the split, in seconds.
+        prompt_tokens: positions of the whole prompt, image tokens included, reused ones too.
+        reused_tokens: how many of them came from the prefix cache.
+        generated_tokens: tokens sampled, the stop token not counted; 0 with choices.
+        finish_reason: 'stop' (the model ended, or a stop text appeared), 'length' (max_tokens reached), or 'choice'.
+    """
+
+    text: str
+    confidence: float
+    choice_probabilities: tuple[float, ...] = ()
+    latency: Latency = field(default_factory=Latency)
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    generated_tokens: int = 0
+    finish_reason: str = "stop"

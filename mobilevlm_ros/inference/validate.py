@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Refuse a request that cannot be answered well, before it costs anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import unicodedata
+
+import numpy as np
+
+from mobilevlm_ros.errors import ImageError, OptionError, QuestionError
+from mobilevlm_ros.inference.types import Frame, Request
+
+MAX_QUESTION = 2000
+"""Characters in a question. About a quarter of the 2048-token context of MobileLLaMA, far above any real question."""
+
+MAX_CHOICES = 64
+MAX_CHOICE = 200
+"""Characters in one choice."""
+
+MAX_TOKENS = 4096
+MAX_STOPS = 16
+
+RESERVED = ("<image>", "<s>", "</s>", "<unk>")
+"""Strings the prompt format gives a meaning to; in a question they would move the picture or end the turn."""
+
+
+def check_request(request: Request, max_question: int = MAX_QUESTION) -> Request:
+    """The request with its texts cleaned.
+
+    Raises:
+        QuestionError: the question or a choice cannot be used.
+        OptionError: another field is out of range.
+    """
+    question = clean_text(request.question, "question", max_question)
+    choices = check_choices(request.choices)
+    if request.max_tokens <= 0 or request.max_tokens > MAX_TOKENS:
+        raise OptionError(f"max_tokens is {request.max_tokens}: give a number from 1 to {MAX_TOKENS}")
+    if not math.isfinite(request.temperature) or request.temperature < 0:
+        raise OptionError(f"temperature is {request.temperature}: give 0 (greedy) or a positive finite number")
+    if not 0 < request.top_p <= 1:
+        raise OptionError(f"top_p is {request.top_p}: give a number above 0 and up to 1")
+    if not 0.5 <= request.repetition_penalty <= 2:
+        raise OptionError(f"repetition_penalty is {request.repetition_penalty}: give a number from 0.5 to 2 (1 is off)")
+    if len(request.stop) > MAX_STOPS or not all(request.stop):
+        raise OptionError(f"stop holds {len(request.stop)} texts: give at most {MAX_STOPS}, none of them empty")
+    return dataclasses.replace(request, question=question, choices=choices)
+
+
+def check_choices(choices: tuple[str, ...]) -> tuple[str, ...]:
+    """Cleaned choices, in order; QuestionError if there is one only, too many, an empty one or two alike."""
+    if not choices:
+        return ()
+    if len(choices) == 1:
+        raise QuestionError(f"only one choice was given ({choices[0]!r}): give at least two, or none for free text")
+    if len(choices) > MAX_CHOICES:
+        raise QuestionError(f"{len(choices)} choices were given: give at most {MAX_CHOICES}")
+    cleaned = tuple(clean_text(c, f"choice {i + 1}", MAX_CHOICE) for i, c in enumerate(choices))
+    seen: dict[str, int] = {}
+    for i, choice in enumerate(cleaned):
+        # Case variants are summed when choices are scored, so 'Yes' and 'yes' would be one choice twice.
+        first = seen.setdefault(choice.lower(), i)
+        if first != i:
+            raise QuestionError(
+                f"choices {first + 1} and {i + 1} are the same apart from case ({choice!r}): remove one of them"
+            )
+    return cleaned
+
+
+def clean_text(text: str, name: str, limit: int) -> str:
+    """Stripped text with line ends and tabs made uniform.
+
+    Raises:
+        QuestionError: empty, longer than `limit` characters, holding a control character, half of a surrogate
+            pair, or one of the RESERVED markers.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ").strip()
+    if not text:
+        raise QuestionError(f"the {name} is empty: write at least one word")
+    if len(text) > limit:
+        raise QuestionError(f"the {name} has {len(text)} characters: shorten it to {limit} or fewer")
+    for position, char in enumerate(text):
+        if char != "\n" and unicodedata.category(char) in ("Cc", "Cs"):
+            raise QuestionError(
+                f"the {name} holds the control character U+{ord(char):04X} at position {position}: remove it"
+            )
+    for marker in RESERVED:
+        if marker in text:
+            raise QuestionError(f"the {name} holds {marker!r}, which the prompt format reserves: remove it")
+    return text
+
+
+def check_frame(frame: Frame) -> Frame:
+    """The frame itself; ImageError if its image is not u8[H, W, 3] with at least one pixel."""
+    image = frame.image
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype}{list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ImageError(f"a frame's image must be uint8[height, width, 3] in RGB, got {found}: convert it first")
+    if image.size == 0:
+        raise ImageError(f"the image is empty ({image.shape[1]}x{image.shape[0]}): check the camera")
+    return frame

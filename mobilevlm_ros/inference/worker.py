@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One inference thread for everyone: priorities, pre-emption at token boundaries, deadlines, a bounded queue."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import IntEnum
+from time import monotonic
+from typing import Any, Generic, TypeVar
+
+from mobilevlm_ros.errors import Busy, RequestCancelled, RequestTimeout
+
+T = TypeVar("T")
+
+Work = Callable[[], Generator[Any, None, T]]
+"""Makes a generator that yields at each point where it may be set aside, and returns the result.
+
+It is called on the worker thread when its turn comes, so whatever it needs (the latest frame) is taken then.
+"""
+
+
+class Priority(IntEnum):
+    """Who goes first; the lower number wins. First come first served within one priority."""
+
+    QUESTION = 0
+    MONITOR = 1
+    CAPTION = 2
+
+
+@dataclass(eq=False)
+class Ticket(Generic[T]):
+    """A submitted piece of work.
+
+    `future` gets the result or an exception: RequestCancelled, RequestTimeout, Busy (set aside for good by more
+    urgent work), or whatever the work raised. Its callbacks run on the worker thread (or on the cancelling one).
+    """
+
+    work: Work[T]
+    priority: Priority
+    deadline: float | None
+    resumable: bool
+    on_step: Callable[[Any], None] | None
+    order: int
+    future: Future[T] = field(default_factory=Future)
+    steps: Generator[Any, None, T] | None = None
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Withdraw: never started if it waits, stopped at the next boundary if it runs. Harmless when done."""
+        self.cancelled = True
+
+    def expired(self, now: float) -> bool:
+        """Whether its deadline has passed."""
+        return self.deadline is not None and now >= self.deadline
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Sort key: priority, then order of arrival."""
+        return (int(self.priority), self.order)
+
+
+class InferenceWorker:
+    """Runs submitted work on one thread, always the most urgent, switching only where the work yields.
+
+    Args:
+        capacity: pieces of work that may wait or be set aside, besides the running one. When it is full, less
+            urgent waiting work gives way (it ends with Busy); without any, `submit` raises Busy.
+        name: of the thread.
+    """
+
+    def __init__(self, capacity: int = 16, name: str = "inference") -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity is {capacity}: the queue must hold at least one request")
+        self.capacity = capacity
+        self._waiting: list[Ticket[Any]] = []
+        self._running: Ticket[Any] | None = None
+        self._changed = threading.Condition()
+        self._order = itertools.count()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def queued(self) -> int:
+        """Pieces of work that wait for their turn."""
+        with self._changed:
+            return len(self._waiting)
+
+    def submit(
+        self,
+        work: Work[T],
+        *,
+        priority: Priority = Priority.QUESTION,
+        timeout: float | None = None,
+        resumable: bool = True,
+        on_step: Callable[[Any], None] | None = None,
+    ) -> Ticket[T]:
+        """Queue work.
+
+        Args:
+            work: see `Work`.
+            priority: more urgent work interrupts it at its next yield.
+            timeout: seconds from now until RequestTimeout; None waits for ever.
+            resumable: go on after an interruption; if False an interruption ends it with Busy.
+            on_step: gets every value that the work yields, on the worker thread.
+
+        Raises:
+            Busy: the queue is full of work at least as urgent, or the worker was closed.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        evicted: Ticket[Any] | None = None
+        with self._changed:
+            if self._stopping:
+                raise Busy("the model is being unloaded: ask again when the node is active")
+            if len(self._waiting) >= self.capacity:
+                evicted = max(self._waiting, key=lambda t: t.rank)
+                if evicted.priority <= priority:
+                    raise Busy(f"{len(self._waiting)} requests are waiting already: ask again later")
+                self._waiting.remove(evicted)
+            ticket = Ticket(work, priority, deadline, resumable, on_step, next(self._order))
+            self._waiting.append(ticket)
+            self._changed.notify()
+        if evicted is not None:
+            _end(evicted, Busy("gave way to a more urgent request: ask again later"))
+        return ticket
+
+    def cancel(self, ticket: Ticket[Any]) -> None:
+        """Withdraw a ticket and end it at once if it has not started."""
+        ticket.cancel()
+        with self._changed:
+            self._changed.notify()
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Cancel everything and stop the thread; True if it ended within `timeout` seconds."""
+        with self._changed:
+            self._stopping = True
+            for ticket in (*self._waiting, *([self._running] if self._running else ())):
+                ticket.cancel()
+            self._changed.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _loop(self) -> None:
+        while True:
+            ticket, over = self._next()
+            for lost in over:
+                _end(lost, _reason(lost))
+            if ticket is not None:
+                self._run(ticket)
+            elif not over:
+                return
+
+    def _next(self) -> tuple[Ticket[Any] | None, list[Ticket[Any]]]:
+        """Wait for something to do: the most urgent ticket, and those whose time is over; (None, []) to stop."""
+        with self._changed:
+            while True:
+                over = self._take_over(monotonic())
+                if self._waiting or over or self._stopping:
+                    break
+                self._changed.wait()
+            ticket = min(self._waiting, key=lambda t: t.rank, default=None)
+            if ticket is not None:
+                self._waiting.remove(ticket)
+            self._running = ticket
+            return ticket, over
+
+    def _take_over(self, now: float) -> list[Ticket[Any]]:
+        """Remove the tickets that were cancelled or ran out of time while they waited. Holds the lock."""
+        over = [t for t in self._waiting if t.cancelled or t.expired(now)]
+        for ticket in over:
+            self._waiting.remove(ticket)
+        return over
+
+    def _run(self, ticket: Ticket[Any]) -> None:
+        """Step a ticket until it ends or something more urgent waits."""
+        try:
+            if ticket.steps is None:
+                ticket.steps = ticket.work()
+            while True:
+                if ticket.cancelled or ticket.expired(monotonic()):
+                    _end(ticket, _reason(ticket))
+                    return
+                value = next(ticket.steps)
+                if ticket.on_step is not None:
+                    ticket.on_step(value)
+                if self._yields_to_others(ticket):
+                    return
+        except StopIteration as end:
+            _close(ticket)
+            ticket.future.set_result(end.value)
+        except BaseException as error:  # noqa: BLE001  the thread serves everybody and must outlive any one request
+            _end(ticket, error)
+        finally:
+            with self._changed:
+                self._running = None
+
+    def _yields_to_others(self, ticket: Ticket[Any]) -> bool:
+        """Between two steps: end overdue tickets, and set this one aside if a more urgent one waits."""
+        with self._changed:
+            over = self._take_over(monotonic())
+            urgent = any(t.priority < ticket.priority for t in self._waiting)
+            if urgent and ticket.resumable and not ticket.cancelled:
+                self._waiting.append(ticket)  # may pass the capacity by one: it was admitted long ago
+        for lost in over:
+            _end(lost, _reason(lost))
+        if urgent and (not ticket.resumable or ticket.cancelled):
+            gone = _reason(ticket) if ticket.cancelled else Busy("gave way to a more urgent request: ask again later")
+            _end(ticket, gone)
+        return urgent
+
+
+def _reason(ticket: Ticket[Any]) -> Exception:
+    if ticket.cancelled:
+        return RequestCancelled("the request was cancelled before its answer was complete")
+    return RequestTimeout("the request ran past its timeout: allow more time or ask for fewer tokens")
+
+
+def _close(ticket: Ticket[Any]) -> None:
+    if ticket.steps is not None:
+        ticket.steps.close()
+        ticket.steps = None  # a held Future must not hold the KV cache too
+
+
+def _end(ticket: Ticket[Any], error: BaseException) -> None:
+    _close(ticket)
+    ticket.future.set_exception(error)

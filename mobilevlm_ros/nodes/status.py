@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From errors to the status codes of mobilevlm_msgs/Status."""
+
+from __future__ import annotations
+
+from mobilevlm_msgs.msg import Status
+
+from mobilevlm_ros.errors import (
+    Busy,
+    BundleError,
+    ContextOverflow,
+    EngineError,
+    ImageError,
+    MobileVLMError,
+    OptionError,
+    QuestionError,
+    RequestCancelled,
+    RequestTimeout,
+)
+
+
+class Refused(MobileVLMError):
+    """A request that the node refuses before it reaches the model.
+
+    Attributes:
+        code: one of the constants of mobilevlm_msgs/Status.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (Busy, Status.BUSY),
+    (RequestTimeout, Status.TIMEOUT),
+    (RequestCancelled, Status.CANCELLED),
+    (ImageError, Status.INVALID_IMAGE),
+    (OptionError, Status.INVALID_PARAMETER),  # a QuestionError too, so it comes first
+    (QuestionError, Status.INVALID_QUESTION),
+    (ContextOverflow, Status.CONTEXT_OVERFLOW),
+    (EngineError, Status.ENGINE_ERROR),
+    (BundleError, Status.BUNDLE_ERROR),
+)
+
+
+def status_of(error: BaseException) -> Status:
+    """The status message of an error; INTERNAL_ERROR where it is not one of ours."""
+    if isinstance(error, Refused):
+        return Status(code=error.code, message=str(error))
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return Status(code=code, message=str(error))
+    return Status(
+        code=Status.INTERNAL_ERROR,
+        message=f"unexpected {type(error).__name__}: {error}; the node's log has the details, please report it",
+    )
+
+
+def name_of(code: int) -> str:
+    """'STALE_FRAME' for Status.STALE_FRAME; the number itself where it is not known."""
+    for name in dir(Status):
+        if name.isupper() and getattr(Status, name) == code:
+            return name
+    return str(code)
