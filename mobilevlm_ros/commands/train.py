@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mobilevlm train nano`: train the embedded default from random weights."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("model", choices=["nano"], help="what to train")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("models/nano"), help="checkpoint directory to write"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/nano"), help="rendered scenes and the state to go on from"
+    )
+    parser.add_argument(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change the recipe, e.g. steps=500 scenes=2000",
+    )
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: as many as there are)")
+    parser.add_argument("--from-scratch", action="store_true", help="ignore a kept state")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Train; prints the output directory as JSON."""
+    from mobilevlm_ros.training.nano import Recipe, train_nano
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    fields = {field.name: type(field.default) for field in dataclasses.fields(Recipe)}
+    changes = {}
+    for item in args.set:
+        name, _, value = item.partition("=")
+        if name not in fields:
+            raise SystemExit(
+                f"mobilevlm train: error: no recipe value {name!r}; there are: {', '.join(fields)}"
+            )
+        changes[name] = fields[name](value)
+    recipe = dataclasses.replace(Recipe(), **changes)
+    output = train_nano(args.output, args.work, recipe, threads=args.threads, resume=not args.from_scratch)
+    print(json.dumps({"checkpoint": str(output), "recipe": dataclasses.asdict(recipe)}))
+    return 0
