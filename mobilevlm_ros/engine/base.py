@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every backend offers: an encoder for images, a decoder for embeddings, and a cache that can be kept and shared."""
+"""What every backend offers: an image encoder, a decoder of embeddings, and a cache that can be kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class KVCache(Protocol):
-    """Keys and values of the tokens a decoder has read. Belongs to the engine that made it; one thread at a time."""
+    """Keys and values of the tokens a decoder has read. Belongs to its engine; one thread at a time."""
 
     @property
     def batch(self) -> int:
@@ -26,14 +26,16 @@ class KVCache(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the `length` tokens occupy, for memory budgets."""
+        """Bytes of its buffers when full, for memory budgets."""
 
     def truncate(self, length: int) -> None:
         """Forgets every token after the first `length`. Raises ValueError if fewer are held."""
 
     def copy(self, batch: int | None = None, capacity: int | None = None) -> KVCache:
-        """An independent snapshot. `batch` repeats a batch-1 cache that many times; `capacity` may only grow or
-        shrink down to `length`. Raises ValueError when `batch` is given and this cache's batch is not 1.
+        """An independent snapshot. `batch` repeats a batch-1 cache that many times.
+
+        `capacity` defaults to this cache's. Raises ValueError when it is less than `length`, or when
+        `batch` is given and this cache's batch is neither 1 nor that.
         """
 
 
@@ -55,7 +57,8 @@ class VisionEngine(Protocol):
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """RGB images u8 [B, S, S, 3], not normalised, to embeddings f32 [B, N, H].
 
-        Raises ImageError for another shape or dtype, EngineError when the backend fails or yields NaN or infinity.
+        Raises ImageError for another shape or dtype, EngineError when the backend fails or yields
+        NaN or infinity.
         """
 
 
@@ -78,14 +81,15 @@ class LanguageEngine(Protocol):
         """Token ids i64 [T] to embeddings f32 [T, H]. Raises ValueError for an id outside the vocabulary."""
 
     def new_cache(self, batch: int = 1, capacity: int | None = None) -> KVCache:
-        """An empty cache; `capacity` defaults to `max_length`. Memory is taken as tokens come in, not at once."""
+        """An empty cache; `capacity` defaults to `max_length`. Memory is taken as tokens come in."""
 
     def forward(
         self, embeddings: NDArray[np.float32], cache: KVCache, num_logits: int = 1
     ) -> NDArray[np.float32]:
-        """Reads f32 [B, T, H] after what `cache` holds, extends it, and returns logits f32 [B, num_logits, V].
+        """Reads f32 [B, T, H] after what `cache` holds, extends it, returns logits f32 [B, num_logits, V].
 
-        The logits are those of the last `num_logits` positions; 0 when only the cache is wanted. On any error the cache
-        is as it was. Raises ContextOverflow when the tokens do not fit the cache, EngineError when the embeddings or
-        the logits hold NaN or infinity or the backend fails, ValueError for shapes that do not match.
+        The logits are those of the last `num_logits` positions; 0 when only the cache is wanted. On any
+        error the cache is as it was. Raises ContextOverflow when the tokens do not fit the cache,
+        EngineError when embeddings or logits hold NaN or infinity or the backend fails, ValueError for
+        shapes that do not match.
         """

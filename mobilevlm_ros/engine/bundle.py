@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bundle: one directory with everything a robot needs to serve a model, described and sealed by bundle.json."""
+"""A bundle: one directory with all a robot needs to serve a model, described and sealed by bundle.json."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilevlm_ros.errors import BundleError
+from mobilevlm_ros.model.config import MobileVLMConfig
 
 MANIFEST = "bundle.json"
 SCHEMA_VERSION = 1
@@ -53,6 +54,30 @@ class Manifest:
     """Least version of each runtime package that can run the graphs."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """File name to its `bytes` and `sha256`."""
+
+    @classmethod
+    def describe(cls, config: MobileVLMConfig, name: str, **more: Any) -> Manifest:
+        """The manifest of a model with this configuration; `more` are fields that it does not determine."""
+        language = config.language
+        stop = config.to_json_dict()["eos_token_id"]
+        values: dict[str, Any] = {
+            "name": name,
+            "image_size": config.vision.image_size,
+            "image_tokens": config.num_image_tokens,
+            "image_aspect": "pad" if config.image_aspect_ratio == "pad" else "crop",
+            "hidden_size": language.hidden_size,
+            "vocab_size": language.vocab_size,
+            "num_layers": language.num_hidden_layers,
+            "num_kv_heads": language.num_key_value_heads,
+            "head_dim": language.head_dim,
+            "context_length": language.context_length,
+            "template": "v1",  # of every released model
+            "stop_ids": (stop,),
+            "max_tokens": 512,  # this and greedy decoding are what the official demo uses
+            "temperature": 0.0,
+            "model": config.to_json_dict(),
+        }
+        return cls(**{**values, **more})
 
     def to_json(self) -> str:
         """The text of bundle.json."""

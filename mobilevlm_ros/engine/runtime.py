@@ -37,10 +37,10 @@ def load_runtime(
 ) -> Runtime:
     """Loads a bundle (the shipped nano model by default).
 
-    `backend` is one of BACKEND_NAMES; 'torch' takes a checkpoint directory instead of a bundle. `threads` is the
-    number of CPU threads, 0 for one per physical core. `spin` lets idle threads busy-wait: a little faster alone,
-    several times slower when another process wants the cores. Raises BundleError, EngineError, and CheckpointError
-    (torch only).
+    `backend` is one of BACKEND_NAMES; 'torch' takes a checkpoint directory instead of a bundle. `threads`
+    is the number of CPU threads, 0 for one per physical core. `spin` lets idle threads busy-wait: a little
+    faster alone, several times slower when another process wants the cores. Raises BundleError,
+    EngineError, and CheckpointError (torch only).
     """
     if backend not in BACKEND_NAMES:
         raise EngineError(f"unknown backend {backend!r}; choose one of {', '.join(BACKEND_NAMES)}")
@@ -69,7 +69,7 @@ def load_runtime(
 
 
 def shipped_bundle() -> Path:
-    """Directory of the nano bundle that comes with this package. Raises BundleError when it was not installed."""
+    """Directory of the nano bundle that comes with this package. Raises BundleError if not installed."""
     inside = Path("models", "nano", "bundle")
     source = Path(__file__).resolve().parents[2] / inside
     # Installed, this file lies under <prefix>/lib/python3.x/..., so one of its parents is the prefix.

@@ -56,14 +56,25 @@ class KVCache:
             raise ValueError(f"cannot truncate a cache of {self.length} positions to {length}")
         self.length = length
 
-    def copy(self, batch: int | None = None) -> KVCache:
-        """An independent cache with the same contents; a cache of batch 1 can be repeated to a larger batch."""
+    @property
+    def nbytes(self) -> int:
+        return self._store.nbytes
+
+    def copy(self, batch: int | None = None, capacity: int | None = None) -> KVCache:
+        """An independent cache with the same contents; a cache of batch 1 can be repeated to a larger batch.
+
+        `capacity` defaults to this cache's. Raises ValueError when it is less than `length`.
+        """
         if batch not in (None, self.batch) and self.batch != 1:
             raise ValueError(f"cannot repeat a cache of batch {self.batch}")
         twin = object.__new__(KVCache)
-        twin.capacity, twin.length = self.capacity, self.length
-        repeats = (1, 1, 1 if batch in (None, self.batch) else batch or 1, 1, 1, 1)
-        twin._store = self._store.repeat(repeats)
+        twin.capacity, twin.length = self.capacity if capacity is None else capacity, self.length
+        if twin.capacity < self.length:
+            raise ValueError(f"a capacity of {capacity} cannot hold the {self.length} positions of the cache")
+        shape = list(self._store.shape)
+        shape[2], shape[4] = batch or self.batch, twin.capacity
+        twin._store = self._store.new_zeros(shape)
+        twin._store[:, :, :, :, : self.length] = self._store[:, :, :, :, : self.length]
         return twin
 
 

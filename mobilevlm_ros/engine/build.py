@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a checkpoint to a bundle. Needs PyTorch (to read checkpoints) and onnx; serving needs neither."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import mobilevlm_ros
+from mobilevlm_ros.engine.bundle import (
+    DECODER,
+    EMBEDDINGS,
+    MANIFEST,
+    TOKENIZER,
+    VISION,
+    Bundle,
+    Manifest,
+    seal,
+    sha256,
+)
+from mobilevlm_ros.engine.export_decoder import DecoderPrecision, export_decoder
+from mobilevlm_ros.engine.export_vision import export_vision
+from mobilevlm_ros.errors import BundleError
+from mobilevlm_ros.model.checkpoint import TensorSource, open_checkpoint
+from mobilevlm_ros.processing.tokenizer import Tokenizer
+
+Progress = Callable[[int, int, str], None]
+"""Called with steps done, steps in all, and what comes next."""
+
+VISION_STORES: dict[str, type[np.generic]] = {"fp16": np.float16, "fp32": np.float32}
+_EMBEDDING_ROWS = 4096  # rows of the embedding table converted at a time
+_SOURCE_FILES = ("config.json", "tokenizer.model", "*.safetensors", "*.bin", "*.index.json")
+
+
+def build_bundle(
+    checkpoint_dir: str | Path,
+    out_dir: str | Path,
+    *,
+    precision: DecoderPrecision | None = None,
+    vision_store: str = "fp16",
+    name: str | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Makes the bundle `out_dir` from a checkpoint, one layer in memory at a time.
+
+    `precision` defaults to 4 bits in blocks of 32. `vision_store` is one of VISION_STORES. `name` is the
+    model id that answers report, by default the checkpoint directory's name. `force` replaces a bundle that
+    is already there.
+    The directory appears only when it is complete; an error or Ctrl-C leaves nothing.
+    Raises CheckpointError when the checkpoint cannot be used, BundleError when the bundle cannot be written.
+    """
+    checkpoint, out = Path(checkpoint_dir), Path(out_dir)
+    _check_target(out, force)
+    config, source = open_checkpoint(checkpoint)
+    Tokenizer(checkpoint / TOKENIZER)  # refuses a broken one before the long work
+    precision = precision or DecoderPrecision()
+    steps = _Steps(config.num_vision_layers + config.language.num_hidden_layers + 5, progress)
+    with _fresh_directory(out) as work:
+        steps.next("vision")
+        files = export_vision(
+            _weights(source), config, work / VISION, VISION_STORES[vision_store], lambda: steps.next("vision")
+        )
+        files += export_decoder(
+            _weights(source), config.language, work / DECODER, precision, lambda: steps.next("decoder")
+        )
+        _write_embeddings(source, work / EMBEDDINGS)
+        shutil.copyfile(checkpoint / TOKENIZER, work / TOKENIZER)
+        steps.next("checksums")
+        manifest = Manifest.describe(
+            config,
+            name or checkpoint.resolve().name,
+            precision={
+                "vision": vision_store,
+                "decoder_bits": precision.bits,
+                "block_size": precision.block_size,
+                "overrides": dict(precision.overrides),
+                "accuracy_level": precision.accuracy_level,
+                "embeddings": "fp16",
+            },
+            source={"name": checkpoint.resolve().name, "sha256": _digest(checkpoint)},
+            built_with={"mobilevlm_ros": mobilevlm_ros.__version__, **_versions("onnx", "numpy", "torch")},
+            requires={"onnxruntime": precision.least_onnxruntime},
+            files=seal([*files, EMBEDDINGS, TOKENIZER], work),
+        )
+        (work / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        _move_into_place(work, out)
+    steps.next("done")
+    return Bundle(out, manifest)
+
+
+def _weights(source: TensorSource) -> Callable[[str], NDArray[np.float32]]:
+    def read(key: str) -> NDArray[np.float32]:
+        array: NDArray[np.float32] = source.tensor(key).float().numpy()
+        return array
+
+    return read
+
+
+def _write_embeddings(source: TensorSource, path: Path) -> None:
+    """The embedding table as f16 [V, H], a file that serving maps into memory."""
+    tensor = source.tensor("model.embed_tokens.weight")
+    table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=tuple(tensor.shape))
+    for start in range(0, len(tensor), _EMBEDDING_ROWS):
+        rows = tensor[start : start + _EMBEDDING_ROWS].float().numpy()
+        limit = np.finfo(np.float16).max
+        table[start : start + _EMBEDDING_ROWS] = np.clip(rows, -limit, limit)
+    table.flush()
+
+
+class _Steps:
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.done = -1
+        self.total = total
+        self.progress = progress
+
+    def next(self, what: str) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total, what)
+
+
+def _check_target(out: Path, force: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / MANIFEST).is_file():
+        raise BundleError(f"{out} exists and is not a bundle; choose another output directory")
+    if not force:
+        raise BundleError(
+            f"{out} already holds a bundle; use --force to replace it, or another output directory"
+        )
+
+
+@contextmanager
+def _fresh_directory(out: Path) -> Iterator[Path]:
+    """A directory beside `out` that is gone afterwards, whatever happens."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        work.chmod(0o755)
+    except OSError as error:
+        raise BundleError(f"cannot write beside {out}: {error}") from error
+    try:
+        yield work
+    except OSError as error:
+        raise BundleError(
+            f"cannot write {out}: {error}; free space there, or choose another place"
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _move_into_place(work: Path, out: Path) -> None:
+    old = work.with_name(work.name + ".old")
+    if out.exists():
+        os.replace(out, old)
+    try:
+        os.replace(work, out)
+    except BaseException:
+        if old.exists():
+            os.replace(old, out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _digest(checkpoint: Path) -> str:
+    """One sha256 over the files that determine a checkpoint's answers."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in _SOURCE_FILES for path in checkpoint.glob(pattern)}):
+        digest.update(f"{path.name} {sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
