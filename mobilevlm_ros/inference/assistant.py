@@ -66,7 +66,8 @@ class Assistant:
     Args:
         runtime: the engines and tokenizer of a bundle.
         prefix_budget: bytes of image prefixes to keep; 0 keeps none.
-        fast_preprocessing: OpenCV instead of PIL to resize frames (within the tolerance `processing.image` states).
+        fast_preprocessing: OpenCV instead of PIL to resize frames (within the tolerance `processing.image`
+            states).
     """
 
     def __init__(
@@ -95,7 +96,8 @@ class Assistant:
         Args:
             frame: the picture.
             request: the question.
-            should_stop: asked before each stage and token; True cancels, and it may raise RequestTimeout itself.
+            should_stop: asked before each stage and token; True cancels, and it may
+                raise RequestTimeout itself.
             on_text: gets the text piece by piece as it grows.
 
         Raises:
@@ -144,8 +146,8 @@ class Assistant:
         prefix = len(head) + vision.num_tokens
         if prefix + len(tail) >= language.max_length:
             raise ContextOverflow(
-                f"the prompt takes {prefix + len(tail)} of {language.max_length} positions and leaves none for an "
-                "answer: shorten the question"
+                f"the prompt takes {prefix + len(tail)} of {language.max_length} positions and leaves "
+                "none for an answer: shorten the question"
             )
         pixels, digest = self._pixels(frame)
         key = (digest, head)
@@ -160,10 +162,10 @@ class Assistant:
             if known is None:
                 new.append(language.embed(np.array(head, dtype=np.int64)))
             new.append(image)
-        else:
-            split.lap("encode")
         reused = 0 if known is None else known.length
-        room = min(language.max_length, prefix + len(tail) + self._answer_room(request))
+        room = prefix + len(tail)
+        if not request.choices:  # they are scored on copies
+            room = min(language.max_length, room + request.max_tokens)
         cache = language.new_cache(1, room) if known is None else known.copy(capacity=room)
         new.append(language.embed(np.array(tail, dtype=np.int64)))
         logits = language.forward(np.concatenate(new)[None], cache)
@@ -193,7 +195,7 @@ class Assistant:
         scores = scoring.score(prompt.logits, prompt.cache, self.runtime.language, sequences)
         odds = scoring.probabilities(scores, owners, len(request.choices))
         best = int(np.argmax(odds))
-        split.lap("decode")
+        split.lap("prefill")
         return Answer(
             text=request.choices[best],
             confidence=odds[best],
@@ -239,10 +241,6 @@ class Assistant:
             generated_tokens=len(log_probs),
             finish_reason=finish,
         )
-
-    def _answer_room(self, request: Request) -> int:
-        """Positions the answer may need after the prompt."""
-        return request.max_tokens if not request.choices else 1
 
     def _tokens(self, request: Request) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Token ids before and after the image."""

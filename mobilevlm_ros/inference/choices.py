@@ -13,7 +13,9 @@ from mobilevlm_ros.inference.sampling import log_softmax
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 
 SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
-"""The suffix of the official GQA, POPE and MME question files: it makes the model begin with the answer itself."""
+"""The suffix of the official GQA, POPE and MME question files: it makes the model begin with the answer
+itself.
+"""
 
 
 def variants(choice: str) -> tuple[str, ...]:
@@ -63,7 +65,7 @@ def score(
         for row, ids in enumerate(beginnings):
             padded[row, : len(ids)] = ids
         embeddings = language.embed(padded.ravel()).reshape(len(beginnings), width, -1)
-        branch = cache.copy(len(beginnings))
+        branch = cache.copy(len(beginnings), cache.length + width)
         following = log_softmax(language.forward(embeddings, branch, num_logits=width))
         row_of = {ids: row for row, ids in enumerate(beginnings)}
         for i, ids in enumerate(sequences):

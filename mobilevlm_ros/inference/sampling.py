@@ -17,15 +17,21 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """
     values = np.asarray(logits, dtype=np.float64)
     peak = values.max(axis=-1, keepdims=True)
-    if not np.isfinite(peak).all():  # max() propagates NaN; -inf alone in a row means that nothing is possible
-        raise EngineError("the engine returned logits that are not numbers: check the image and rebuild the bundle")
+    if not np.isfinite(
+        peak
+    ).all():  # max() propagates NaN; -inf alone in a row means that nothing is possible
+        raise EngineError(
+            "the engine returned logits that are not numbers: check the image and rebuild the bundle"
+        )
     shifted = values - peak
     normalised: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return normalised
 
 
 class Sampler:
-    """Greedy at temperature 0; otherwise seeded nucleus sampling. One for each answer: it remembers its tokens."""
+    """Greedy at temperature 0; otherwise seeded nucleus sampling. One for each answer: it remembers its
+    tokens.
+    """
 
     def __init__(
         self, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0, repetition_penalty: float = 1.0

@@ -37,7 +37,8 @@ class Request:
         temperature: 0 is greedy; above 0 samples (>= 0, finite).
         top_p: nucleus of the sampled distribution, in (0, 1].
         seed: of the sampling; the same seed gives the same answer.
-        repetition_penalty: above 1 makes tokens that the answer already holds less probable (0.5 to 2; 1 is off).
+        repetition_penalty: above 1 makes tokens that the answer already holds less probable (0.5 to 2; 1 is
+            off).
         stop: texts that end the answer where they appear.
     """
 
@@ -58,8 +59,8 @@ class Latency:
     Attributes:
         queue: from submission to the first work on it.
         encode: preprocessing and vision encoder; 0 when the frame's prefix was reused.
-        prefill: language model over the prompt (only what was not reused).
-        decode: everything after the first logits: generated tokens, or scoring of the choices.
+        prefill: language model over the prompt (only what was not reused), and over the choices.
+        decode: generation of the answer's tokens; 0 with choices.
     """
 
     queue: float = 0.0
@@ -79,13 +80,16 @@ class Answer:
 
     Attributes:
         text: the answer, stripped; one of the choices where there were choices.
-        confidence: in [0, 1]; geometric mean probability of the answer's tokens, or the probability of the choice.
-        choice_probabilities: one for each choice in the order of the request, summing to 1; empty without choices.
+        confidence: in [0, 1]; geometric mean probability of the answer's tokens, or the probability of the
+            choice.
+        choice_probabilities: one for each choice in the order of the request, summing to 1; empty without
+            choices.
         latency: the split, in seconds.
         prompt_tokens: positions of the whole prompt, image tokens included, reused ones too.
         reused_tokens: how many of them came from the prefix cache.
         generated_tokens: tokens sampled, the stop token not counted; 0 with choices.
-        finish_reason: 'stop' (the model ended, or a stop text appeared), 'length' (max_tokens reached), or 'choice'.
+        finish_reason: 'stop' (the model ended, or a stop text appeared), 'length' (max_tokens reached), or
+            'choice'.
     """
 
     text: str

@@ -13,7 +13,9 @@ from mobilevlm_ros.errors import ImageError, OptionError, QuestionError
 from mobilevlm_ros.inference.types import Frame, Request
 
 MAX_QUESTION = 2000
-"""Characters in a question. About a quarter of the 2048-token context of MobileLLaMA, far above any real question."""
+"""Characters in a question. About a quarter of the 2048-token context of MobileLLaMA, far above any real
+question.
+"""
 
 MAX_CHOICES = 64
 MAX_CHOICE = 200
@@ -38,13 +40,19 @@ def check_request(request: Request, max_question: int = MAX_QUESTION) -> Request
     if request.max_tokens <= 0 or request.max_tokens > MAX_TOKENS:
         raise OptionError(f"max_tokens is {request.max_tokens}: give a number from 1 to {MAX_TOKENS}")
     if not math.isfinite(request.temperature) or request.temperature < 0:
-        raise OptionError(f"temperature is {request.temperature}: give 0 (greedy) or a positive finite number")
+        raise OptionError(
+            f"temperature is {request.temperature}: give 0 (greedy) or a positive finite number"
+        )
     if not 0 < request.top_p <= 1:
         raise OptionError(f"top_p is {request.top_p}: give a number above 0 and up to 1")
     if not 0.5 <= request.repetition_penalty <= 2:
-        raise OptionError(f"repetition_penalty is {request.repetition_penalty}: give a number from 0.5 to 2 (1 is off)")
+        raise OptionError(
+            f"repetition_penalty is {request.repetition_penalty}: give a number from 0.5 to 2 (1 is off)"
+        )
     if len(request.stop) > MAX_STOPS or not all(request.stop):
-        raise OptionError(f"stop holds {len(request.stop)} texts: give at most {MAX_STOPS}, none of them empty")
+        raise OptionError(
+            f"stop holds {len(request.stop)} texts: give at most {MAX_STOPS}, none of them empty"
+        )
     return dataclasses.replace(request, question=question, choices=choices)
 
 
@@ -53,7 +61,9 @@ def check_choices(choices: tuple[str, ...]) -> tuple[str, ...]:
     if not choices:
         return ()
     if len(choices) == 1:
-        raise QuestionError(f"only one choice was given ({choices[0]!r}): give at least two, or none for free text")
+        raise QuestionError(
+            f"only one choice was given ({choices[0]!r}): give at least two, or none for free text"
+        )
     if len(choices) > MAX_CHOICES:
         raise QuestionError(f"{len(choices)} choices were given: give at most {MAX_CHOICES}")
     cleaned = tuple(clean_text(c, f"choice {i + 1}", MAX_CHOICE) for i, c in enumerate(choices))
@@ -63,7 +73,8 @@ def check_choices(choices: tuple[str, ...]) -> tuple[str, ...]:
         first = seen.setdefault(choice.lower(), i)
         if first != i:
             raise QuestionError(
-                f"choices {first + 1} and {i + 1} are the same apart from case ({choice!r}): remove one of them"
+                f"choices {first + 1} and {i + 1} are the same apart from case ({choice!r}): "
+                "remove one of them"
             )
     return cleaned
 
@@ -96,7 +107,9 @@ def check_frame(frame: Frame) -> Frame:
     image = frame.image
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         found = f"{image.dtype}{list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ImageError(f"a frame's image must be uint8[height, width, 3] in RGB, got {found}: convert it first")
+        raise ImageError(
+            f"a frame's image must be uint8[height, width, 3] in RGB, got {found}: convert it first"
+        )
     if image.size == 0:
         raise ImageError(f"the image is empty ({image.shape[1]}x{image.shape[0]}): check the camera")
     return frame

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One inference thread for everyone: priorities, pre-emption at token boundaries, deadlines, a bounded queue."""
+"""One inference thread for everyone: priorities, pre-emption at token boundaries, deadlines, a bounded
+queue.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,9 @@ class Priority(IntEnum):
 class Ticket(Generic[T]):
     """A submitted piece of work.
 
-    `future` gets the result or an exception: RequestCancelled, RequestTimeout, Busy (set aside for good by more
-    urgent work), or whatever the work raised. Its callbacks run on the worker thread (or on the cancelling one).
+    `future` gets the result or an exception: RequestCancelled, RequestTimeout, Busy (set aside for good by
+    more urgent work), or whatever the work raised. Its callbacks run on the worker thread, or on the thread
+    of the submission that took its place.
     """
 
     work: Work[T]
@@ -50,7 +53,9 @@ class Ticket(Generic[T]):
     cancelled: bool = False
 
     def cancel(self) -> None:
-        """Withdraw: never started if it waits, stopped at the next boundary if it runs. Harmless when done."""
+        """Withdraw: never started if it waits, stopped at the next boundary if it runs. Harmless when
+        done.
+        """
         self.cancelled = True
 
     def expired(self, now: float) -> bool:
@@ -156,7 +161,9 @@ class InferenceWorker:
                 return
 
     def _next(self) -> tuple[Ticket[Any] | None, list[Ticket[Any]]]:
-        """Wait for something to do: the most urgent ticket, and those whose time is over; (None, []) to stop."""
+        """Wait for something to do: the most urgent ticket, and those whose time is over; (None, []) to
+        stop.
+        """
         with self._changed:
             while True:
                 over = self._take_over(monotonic())
@@ -193,7 +200,7 @@ class InferenceWorker:
         except StopIteration as end:
             _close(ticket)
             ticket.future.set_result(end.value)
-        except BaseException as error:  # noqa: BLE001  the thread serves everybody and must outlive any one request
+        except BaseException as error:  # the thread serves everybody and must outlive any one request
             _end(ticket, error)
         finally:
             with self._changed:
@@ -209,7 +216,11 @@ class InferenceWorker:
         for lost in over:
             _end(lost, _reason(lost))
         if urgent and (not ticket.resumable or ticket.cancelled):
-            gone = _reason(ticket) if ticket.cancelled else Busy("gave way to a more urgent request: ask again later")
+            gone = (
+                _reason(ticket)
+                if ticket.cancelled
+                else Busy("gave way to a more urgent request: ask again later")
+            )
             _end(ticket, gone)
         return urgent
 

@@ -34,7 +34,9 @@ class Line:
 
 
 def overlay(image: U8, top: Sequence[Line] = (), bottom: Sequence[Line] = ()) -> U8:
-    """A copy of RGB u8[H, W, 3] with lines on darkened bands at its upper and lower edge; too long ones are wrapped."""
+    """A copy of RGB u8[H, W, 3] with lines on darkened bands at its upper and lower edge; too long ones are
+    wrapped.
+    """
     picture = np.ascontiguousarray(image).copy()
     height, width = picture.shape[:2]
     scale = _scale(width)
@@ -115,14 +117,18 @@ def _write(canvas: U8, lines: Sequence[Line], scale: float) -> None:
         if line.mark is not None:
             _mark(canvas, (left, baseline), line.mark, scale)
             x += _indent(scale)
-        cv2.putText(canvas, line.text, (x, baseline), _FONT, scale * 0.8, line.color, _thickness(scale), cv2.LINE_AA)
+        cv2.putText(
+            canvas, line.text, (x, baseline), _FONT, scale * 0.8, line.color, _thickness(scale), cv2.LINE_AA
+        )
 
 
 def _mark(canvas: U8, at: tuple[int, int], good: bool, scale: float) -> None:
     x, y = at
     size = max(4, round(16 * scale))
     strokes = (
-        [[(0.0, -0.5), (0.35, -0.1), (1.0, -1.0)]] if good else [[(0.1, -0.9), (0.9, -0.1)], [(0.1, -0.1), (0.9, -0.9)]]
+        [[(0.0, -0.5), (0.35, -0.1), (1.0, -1.0)]]
+        if good
+        else [[(0.1, -0.9), (0.9, -0.1)], [(0.1, -0.1), (0.9, -0.9)]]
     )
     for stroke in strokes:
         points = np.array([(x + dx * size, y + dy * size) for dx, dy in stroke], np.int32)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How large a compressed picture says it is, read from its header before any memory is spent on decoding it."""
+"""How large a compressed picture says it is, read from its header before any memory is spent on decoding
+it.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From sensor_msgs images to RGB arrays, for every encoding that a colour or mono camera sends.
 
-Needs no ROS: any object with the message's fields will do. Whatever is wrong with a message becomes an ImageError.
+Needs no ROS: any object with the message's fields will do. Whatever is wrong with a message becomes an
+ImageError.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from mobilevlm_ros.nodes.compressed_size import declared_size
 U8 = NDArray[np.uint8]
 
 MAX_PIXELS = 100_000_000
-"""Larger pictures are refused: decoded they would take more than 300 MB, and the model sees at most 336 x 336."""
+"""Larger pictures are refused: decoded they would take more than 300 MB, and the model sees at most 336 x
+336.
+"""
 
 
 class ImageMessage(Protocol):
@@ -66,7 +69,8 @@ def image_to_rgb(message: ImageMessage) -> U8:
     """RGB u8[H, W, 3] of a sensor_msgs/Image, contiguous; 16-bit samples are scaled to 8 bits.
 
     Raises:
-        ImageError: unknown encoding, impossible size or step, or too little or too much data; names all of them.
+        ImageError: unknown encoding, impossible size or step, or too little or too much data; names all of
+            them.
     """
     layout = _LAYOUTS.get(message.encoding.strip().lower())
     if layout is None:
@@ -96,10 +100,15 @@ def compressed_to_rgb(message: CompressedMessage) -> U8:
     head = bytes(data[:65536])
     size = declared_size(head)
     if size is not None and size[0] * size[1] > MAX_PIXELS:
-        raise ImageError(f"the {what} is {size[0]}x{size[1]} pixels, more than {MAX_PIXELS}: publish a smaller one")
+        raise ImageError(
+            f"the {what} is {size[0]}x{size[1]} pixels, more than {MAX_PIXELS}: publish a smaller one"
+        )
     if head.startswith(b"\xff\xd8") and b"\xff\xd9" not in bytes(data[-65536:]):
-        # libjpeg fills what is missing with grey and only warns; a half grey picture must not be answered about.
-        raise ImageError(f"the {what} is truncated (its JPEG has no end marker): check the connection to the camera")
+        # libjpeg fills what is missing with grey and only warns; a half grey picture must not be answered
+        # about.
+        raise ImageError(
+            f"the {what} is truncated (its JPEG has no end marker): check the connection to the camera"
+        )
     try:
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
@@ -108,7 +117,8 @@ def compressed_to_rgb(message: CompressedMessage) -> U8:
         raise ImageError(f"the {what} is not a picture that can be decoded: publish JPEG or PNG")
     if bgr.shape[0] * bgr.shape[1] > MAX_PIXELS:
         raise ImageError(
-            f"the {what} is {bgr.shape[1]}x{bgr.shape[0]} pixels, more than {MAX_PIXELS}: publish a smaller one"
+            f"the {what} is {bgr.shape[1]}x{bgr.shape[0]} pixels, more than {MAX_PIXELS}: "
+            "publish a smaller one"
         )
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
@@ -128,7 +138,9 @@ def _check_size(message: ImageMessage, layout: _Layout) -> None:
     if width * height > MAX_PIXELS:
         raise ImageError(f"the {what} has more than {MAX_PIXELS} pixels: publish a smaller one")
     if min(width, height) < layout.least:
-        raise ImageError(f"the {what} is too small: its encoding needs at least {layout.least}x{layout.least} pixels")
+        raise ImageError(
+            f"the {what} is too small: its encoding needs at least {layout.least}x{layout.least} pixels"
+        )
     if (layout.even and width % 2) or (layout.even == "both" and height % 2):
         sides = "width" if layout.even == "width" else "width and height"
         raise ImageError(f"the {what} cannot exist: its encoding needs an even {sides}")
@@ -191,7 +203,8 @@ _LAYOUTS: dict[str, _Layout] = {
     "rgba16": _Layout(4, 2, _cvt(cv2.COLOR_RGBA2RGB)),
     "bgra16": _Layout(4, 2, _cvt(cv2.COLOR_BGRA2RGB)),
     "mono16": _Layout(1, 2, _cvt(cv2.COLOR_GRAY2RGB)),
-    # OpenCV's own names, which some drivers send for colour cameras; as cv_bridge, three channels are taken as BGR.
+    # OpenCV's own names, which some drivers send for colour cameras; as cv_bridge, three channels are taken
+    # as BGR.
     "8uc1": _Layout(1, 1, _cvt(cv2.COLOR_GRAY2RGB)),
     "8uc3": _Layout(3, 1, _cvt(cv2.COLOR_BGR2RGB)),
     "8uc4": _Layout(4, 1, _cvt(cv2.COLOR_BGRA2RGB)),
@@ -205,7 +218,8 @@ _LAYOUTS: dict[str, _Layout] = {
     "nv24": _Layout(1, 1, _nv24, rows=3),
 }
 
-# OpenCV names a Bayer pattern after its second row and second column, ROS after its first: RGGB is OpenCV's BG.
+# OpenCV names a Bayer pattern after its second row and second column, ROS after its first: RGGB is OpenCV's
+# BG.
 for _pattern, _code in (
     ("rggb", cv2.COLOR_BayerBG2RGB),
     ("bggr", cv2.COLOR_BayerRG2RGB),

@@ -6,8 +6,8 @@ from __future__ import annotations
 from mobilevlm_msgs.msg import Status
 
 from mobilevlm_ros.errors import (
-    Busy,
     BundleError,
+    Busy,
     ContextOverflow,
     EngineError,
     ImageError,
@@ -19,7 +19,7 @@ from mobilevlm_ros.errors import (
 )
 
 
-class Refused(MobileVLMError):
+class Refused(MobileVLMError):  # noqa: N818  named like the errors beside it
     """A request that the node refuses before it reaches the model.
 
     Attributes:
@@ -53,7 +53,8 @@ def status_of(error: BaseException) -> Status:
             return Status(code=code, message=str(error))
     return Status(
         code=Status.INTERNAL_ERROR,
-        message=f"unexpected {type(error).__name__}: {error}; the node's log has the details, please report it",
+        message=f"unexpected {type(error).__name__}: {error}; the node's log has the "
+        "details, please report it",
     )
 
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a node until SIGINT or SIGTERM, and ends cleanly however often they come."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Protocol
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Closable(Protocol):
+    """A node that can end its threads."""
+
+    def close(self, timeout: float) -> bool:
+        """End all work; True if it ended within `timeout` seconds."""
+
+
+def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
+    """Make a node and spin it in this thread; the exit code is 0 after a signal or a shutdown of the context.
+
+    Signals are blocked in every thread and fetched by one that only waits for them: nothing is interrupted
+    half
+    way, and a second Ctrl-C (a launch system and the terminal both send one) changes nothing.
+    """
+    logging.basicConfig(level=logging.INFO, format="[%(levelname)s] [%(name)s]: %(message)s")
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    executor = SingleThreadedExecutor()
+    stop = threading.Event()
+
+    def wait_for_signal() -> None:
+        signal.sigwait(SIGNALS)
+        stop.set()
+        executor.create_task(_nothing)  # makes spin_once return
+
+    threading.Thread(target=wait_for_signal, name="signals", daemon=True).start()
+    try:
+        node = make_node()
+    except Exception as error:
+        print(f"cannot start: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
+    executor.add_node(node)
+    while not stop.is_set() and rclpy.ok():
+        try:
+            executor.spin_once()
+        except ExternalShutdownException:
+            break
+        except Exception:  # one bad message must not end the node
+            node.get_logger().error(f"a callback failed:\n{traceback.format_exc()}")
+    ended = node.close(1.0) if hasattr(node, "close") else True
+    executor.remove_node(node)
+    node.destroy_node()
+    rclpy.try_shutdown()
+    if not ended:
+        # The engine is still in the middle of a long step; nothing it holds outlives the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    return 0
+
+
+def _nothing() -> None:
+    """A task that only wakes the executor."""
