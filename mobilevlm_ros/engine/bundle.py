@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mobilevlm_ros.errors import BundleError
 from mobilevlm_ros.model.config import MobileVLMConfig
@@ -29,7 +29,7 @@ class Manifest:
     """Model id, as answers report it."""
     image_size: int
     image_tokens: int
-    image_aspect: str
+    image_aspect: Literal["pad", "crop"]
     """How a frame becomes a square: 'pad' (to the mean colour) or 'crop' (the centre)."""
     hidden_size: int
     vocab_size: int
@@ -98,7 +98,7 @@ class Manifest:
                 f"{where} has schema version {version!r}, this mobilevlm_ros reads {SCHEMA_VERSION}; "
                 "build the bundle again with `mobilevlm build`, or install the version that made it"
             )
-        values = {}
+        values: dict[str, Any] = {}
         for entry in dataclasses.fields(cls):
             value = data.get(entry.name)
             if not _IS[str(entry.type)](value):
@@ -126,6 +126,7 @@ def _is_files(value: object) -> bool:
 _IS = {
     "str": lambda value: isinstance(value, str),
     "int": _is_int,
+    'Literal["pad", "crop"]': lambda value: value in ("pad", "crop"),
     "float": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
     "tuple[int, ...]": lambda value: isinstance(value, list) and all(map(_is_int, value)),
     "dict[str, Any]": lambda value: isinstance(value, dict),

@@ -128,7 +128,7 @@ class _Decoder:
         name = f"model.layers.{layer}.self_attn"
         fused = np.concatenate([self.weights(f"{name}.{part}_proj.weight") for part in "qkv"])
         qkv = self._matmul(x, f"{name}.qkv_proj", fused)
-        shape = ["batch", config.num_key_value_heads, "capacity", config.head_dim]
+        shape: list[int | str] = ["batch", config.num_key_value_heads, "capacity", config.head_dim]
         past = [graph.input(f"past.{layer}.{kind}", np.float32, shape) for kind in ("key", "value")]
         present = [f"present.{layer}.{kind}" for kind in ("key", "value")]
         graph.nodes(

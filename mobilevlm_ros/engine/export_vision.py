@@ -44,7 +44,7 @@ def export_vision(
         tokens = _tower(layers, config, pixels, on_layer)
         embeddings = _projector(layers, config, tokens)
         graph.node("Identity", [embeddings], "image_embeddings")
-        shape = ["batch", config.num_image_tokens, config.language.hidden_size]
+        shape: list[int | str] = ["batch", config.num_image_tokens, config.language.hidden_size]
         graph.output("image_embeddings", np.float32, shape)
         on_layer()
         graph.save("mobilevlm_vision")

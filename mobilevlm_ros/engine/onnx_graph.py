@@ -84,7 +84,7 @@ class GraphWriter:
         if array.nbytes >= _ALIGNMENT:
             self._data.write(bytes(-position % _ALIGNMENT))
             position = self._data.tell()
-        self._data.write(memoryview(array).cast("B"))
+        self._data.write(array.data)
         entries = {"location": self.data_path.name, "offset": position, "length": array.nbytes}
         for key, value in entries.items():
             tensor.external_data.add(key=key, value=str(value))

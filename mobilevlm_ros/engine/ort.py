@@ -69,9 +69,10 @@ class OrtVision:
         """See VisionEngine.encode."""
         check_pixels(pixels, self.image_size)
         try:
-            (embeddings,) = self._session.run(None, {"pixels": np.ascontiguousarray(pixels)})
+            outputs = self._session.run(None, {"pixels": np.ascontiguousarray(pixels)})
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
             raise EngineError(f"the image encoder failed: {error}") from error
+        embeddings: NDArray[np.float32] = outputs[0]
         check_finite(embeddings, "the image encoder's output")
         return embeddings
 

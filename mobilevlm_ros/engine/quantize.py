@@ -35,7 +35,8 @@ class QuantizedMatrix:
             stored = np.stack([stored & 15, stored >> 4], axis=-1).reshape(*stored.shape[:2], -1)
         levels = stored.astype(np.float32) - 2 ** (self.bits - 1)
         rows, columns = self.shape
-        return (levels * self.scales[..., None].astype(np.float32)).reshape(rows, -1)[:, :columns]
+        padded: NDArray[np.float32] = levels * self.scales[..., None].astype(np.float32)
+        return padded.reshape(rows, -1)[:, :columns]
 
 
 def quantize(weight: NDArray[np.float32], bits: int = 4, block_size: int = 32) -> QuantizedMatrix:

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mobilevlm build CHECKPOINT -o BUNDLE`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from time import perf_counter
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="directory of a MobileVLM checkpoint"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="BUNDLE", help="directory to make"
+    )
+    parser.add_argument(
+        "--name", help="model id that answers report (default: the checkpoint directory's name)"
+    )
+    parser.add_argument(
+        "--bits",
+        type=int,
+        choices=(4, 8, 32),
+        default=4,
+        help="of the language model's weights; 32 does not quantise (default: 4)",
+    )
+    parser.add_argument(
+        "--block-size",
+        type=int,
+        choices=(16, 32, 64, 128, 256),
+        default=32,
+        help="weights that share a scale (default: 32)",
+    )
+    parser.add_argument(
+        "--matrix-bits",
+        action="append",
+        default=[],
+        type=_matrix_bits,
+        metavar="PATTERN=BITS",
+        help="other bits for matrices whose name matches, e.g. lm_head=8 or '*.down_proj=8'; may be repeated",
+    )
+    parser.add_argument(
+        "--accuracy-level",
+        type=int,
+        choices=(0, 4),
+        default=4,
+        help="4 computes with 8-bit activations (fast), 0 with 32-bit floats (default: 4)",
+    )
+    parser.add_argument(
+        "--vision",
+        choices=("fp16", "fp32"),
+        default="fp16",
+        help="how the encoder's weights are stored; it computes in 32 bits either way (default: fp16)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace a bundle that is already there")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--json", action="store_true", help="print what was built as JSON")
+
+
+def _matrix_bits(text: str) -> tuple[str, int]:
+    pattern, _, bits = text.rpartition("=")
+    if not pattern or bits not in ("4", "8", "32"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not PATTERN=BITS with 4, 8 or 32 bits")
+    return pattern, int(bits)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Builds; prints where, how large and how long."""
+    from tqdm import tqdm
+
+    from mobilevlm_ros.engine.build import build_bundle
+    from mobilevlm_ros.engine.export_decoder import DecoderPrecision
+
+    started = perf_counter()
+    with tqdm(disable=args.quiet, unit="step", leave=False, file=sys.stderr) as bar:
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.total = total
+            bar.set_description(what, refresh=False)
+            bar.update(done - bar.n)
+
+        bundle = build_bundle(
+            args.checkpoint,
+            args.output,
+            precision=DecoderPrecision(
+                bits=args.bits,
+                block_size=args.block_size,
+                overrides=dict(args.matrix_bits),
+                accuracy_level=args.accuracy_level,
+            ),
+            vision_store=args.vision,
+            name=args.name,
+            force=args.force,
+            progress=progress,
+        )
+    seconds = perf_counter() - started
+    size = sum(entry["bytes"] for entry in bundle.manifest.files.values())
+    if args.json:
+        result = {
+            "bundle": str(bundle.path),
+            "name": bundle.manifest.name,
+            "bytes": size,
+            "seconds": round(seconds, 3),
+            "precision": bundle.manifest.precision,
+            "files": bundle.manifest.files,
+        }
+        print(json.dumps(result))
+    else:
+        print(f"{bundle.path}: {bundle.manifest.name}, {size / 1e6:.1f} MB, built in {seconds:.1f} s")
+    return 0

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mobilevlm make-checkpoint --like MODEL --random OUT`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+LIKE = ("MobileVLM-1.7B", "MobileVLM-3B", "MobileVLM_V2-1.7B", "MobileVLM_V2-3B", "MobileVLM_V2-7B", "tiny")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument(
+        "--like",
+        required=True,
+        metavar="MODEL",
+        help=f"whose geometry: {', '.join(LIKE)}, or a checkpoint directory",
+    )
+    parser.add_argument(
+        "--random", action="store_true", required=True, help="with random weights (the only kind)"
+    )
+    parser.add_argument("output", type=Path, metavar="OUT", help="checkpoint directory to write")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights (default: 0)")
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        help="tokenizer.model to put in (default: the one of the model that comes with the package)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Writes the checkpoint; prints where."""
+    import torch
+    from tqdm import tqdm
+
+    from mobilevlm_ros.engine.bundle import TOKENIZER
+    from mobilevlm_ros.engine.random_checkpoint import CONFIGS, write_random_checkpoint
+    from mobilevlm_ros.engine.runtime import shipped_bundle
+    from mobilevlm_ros.model.config import MobileVLMConfig
+
+    config = CONFIGS.get(args.like) or MobileVLMConfig.from_directory(args.like)
+    tokenizer = args.tokenizer or shipped_bundle() / TOKENIZER
+    count = 0
+    with tqdm(disable=args.quiet, unit="", unit_scale=True, leave=False, file=sys.stderr) as bar:
+
+        def progress(done: int, total: int, what: str) -> None:
+            nonlocal count
+            count = total
+            bar.total = total
+            bar.update(done - bar.n)
+
+        write_random_checkpoint(
+            config,
+            args.output,
+            tokenizer,
+            seed=args.seed,
+            dtype=getattr(torch, args.dtype),
+            progress=progress,
+        )
+    if args.json:
+        print(
+            json.dumps(
+                {"checkpoint": str(args.output), "like": args.like, "parameters": count, "seed": args.seed}
+            )
+        )
+    else:
+        print(f"{args.output}: {count / 1e6:.1f} M random parameters in the geometry of {args.like}")
+    return 0
