@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """LLaMA's SentencePiece tokenizer, with the special-token handling its checkpoints were trained with.
 
-This is the "legacy" behaviour: text between special tokens is encoded piece by piece, and every such piece gets its
+This is the "legacy" behaviour: text between special tokens is encoded part by part, and every part gets its
 own leading-space marker. Token ids are therefore not those of one `SentencePieceProcessor.encode` call.
 """
 
@@ -50,16 +50,13 @@ class Tokenizer:
         self._bytes = {
             i: int(self._sp.id_to_piece(i)[1:-1], 16) for i in range(self.vocab_size) if self._sp.is_byte(i)
         }
-        # The released tokenizers also name <unk> as the padding token, and padding swallows the spaces around it.
-        unk = re.escape(self._sp.id_to_piece(self.unk_id))
-        marks = "|".join(re.escape(self._sp.id_to_piece(i)) for i in (self.bos_id, self.eos_id))
-        self._split = re.compile(rf"(\s*{unk}\s*|{marks})")
+        self._split = re.compile("(" + "|".join(map(re.escape, self._special)) + ")")
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
-        """Token ids of `text`, after <s> unless `bos` is False. `<s>`, `</s>` and `<unk>` in the text are the tokens."""
+        """Token ids of `text`, after <s> unless `bos` is False. `<s>`, `</s>`, `<unk>` in it become tokens."""
         ids = [self.bos_id] if bos else []
         for part in self._split.split(_LONE_SURROGATE.sub("\ufffd", text)):
-            special = self._special.get(part.strip())
+            special = self._special.get(part)
             if special is not None:
                 ids.append(special)
             elif part:
@@ -105,7 +102,7 @@ class StreamDecoder:
         self._started = False
 
     def push(self, token_id: int) -> str:
-        """The text that `token_id` completes; empty for special tokens and for the first bytes of a character."""
+        """The text that `token_id` completes; empty for special tokens and a character's first bytes."""
         if not self._tokenizer.is_text(token_id):
             return ""
         piece = self._tokenizer.piece(token_id)
