@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CLIP's vision transformer, up to the layer whose features MobileVLM uses. Parameter names are the checkpoints'."""
+"""CLIP's vision transformer, up to the layer whose features MobileVLM uses. Parameter names as stored."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from mobilevlm_ros.model.config import VisionConfig
@@ -35,11 +35,11 @@ class Attention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (
-            p(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for p in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        batch, length, size = x.shape
+        shape = (batch, length, self.heads, size // self.heads)
+        q, k, v = (p(x).view(shape).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        y: Tensor = self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return y
 
 
 class MLP(nn.Module):
@@ -51,7 +51,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.fc1(x)
-        return self.fc2(x * torch.sigmoid(1.702 * x) if self.quick else F.gelu(x))
+        y: Tensor = self.fc2(x * torch.sigmoid(1.702 * x) if self.quick else F.gelu(x))
+        return y
 
 
 class Layer(nn.Module):
@@ -66,7 +67,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.mlp(self.layer_norm2(x))
+        y: Tensor = x + self.mlp(self.layer_norm2(x))
+        return y
 
 
 class Encoder(nn.Module):
@@ -78,7 +80,7 @@ class Encoder(nn.Module):
 class VisionTransformer(nn.Module):
     """Returns the output of the first `num_layers` layers, class token included: [B,1+N,D].
 
-    The later layers and `post_layernorm` exist because checkpoints store them; the features do not pass through them.
+    The later layers and `post_layernorm` exist because checkpoints store them; features skip them.
     """
 
     def __init__(self, config: VisionConfig) -> None:
@@ -91,7 +93,7 @@ class VisionTransformer(nn.Module):
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, pixels: Tensor, num_layers: int) -> Tensor:
-        x = self.pre_layrnorm(self.embeddings(pixels))
+        x: Tensor = self.pre_layrnorm(self.embeddings(pixels))
         for layer in self.encoder.layers[:num_layers]:
             x = layer(x)
         return x

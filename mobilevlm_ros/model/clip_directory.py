@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the CLIP directory that a checkpoint names can be found on this machine. Never touches the network."""
+"""Where the CLIP directory that a checkpoint names is on this machine. Never touches the network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def find_clip_directory(checkpoint: Path, name: object) -> Path | None:
-    """The directory of `mm_vision_tower`: absolute, beside the checkpoint, or in the Hugging Face cache; else None."""
+    """The directory that `mm_vision_tower` names, relative to the checkpoint or in the Hugging Face cache."""
     if not isinstance(name, str) or not name:
         return None
     beside = checkpoint / name  # an absolute name replaces the checkpoint's path

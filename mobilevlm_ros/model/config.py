@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The geometry of a MobileVLM: vision tower, projector and language model, as its config.json tells it. No torch here."""
+"""The geometry of a MobileVLM (tower, projector, language model) as its config.json tells it. No torch."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.model.clip_directory import find_clip_directory
-
-Json = Mapping[str, Any]
+from mobilevlm_ros.model.json_fields import Json, build, read_json, require
 
 LDPV2_GRID = 12
 """LDPv2 always pools to 12 x 12 tokens, whatever comes in."""
@@ -32,7 +29,7 @@ _CLIP_DEFAULTS = {
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """A CLIP vision transformer. The defaults are openai/clip-vit-large-patch14-336, the tower of every release."""
+    """A CLIP vision transformer. Defaults: openai/clip-vit-large-patch14-336, the tower of every release."""
 
     hidden_size: int = 1024
     image_size: int = 336
@@ -45,19 +42,19 @@ class VisionConfig:
 
     @classmethod
     def from_json(cls, data: Json, source: str) -> VisionConfig:
-        """From a CLIP config.json, nested (`vision_config`) or flat. Raises CheckpointError naming `source`."""
-        return _build(cls, {**_CLIP_DEFAULTS, **data.get("vision_config", data)}, source)
+        """From a CLIP config.json, nested (`vision_config`) or flat. Raises CheckpointError with `source`."""
+        return build(cls, {**_CLIP_DEFAULTS, **data.get("vision_config", data)}, source)
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.image_size % self.patch_size == 0,
             f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}",
         )
-        _require(
+        require(
             self.hidden_size % self.num_attention_heads == 0,
             "hidden_size is no multiple of num_attention_heads (vision tower)",
         )
-        _require(
+        require(
             self.hidden_act in ("quick_gelu", "gelu"),
             f"unknown vision activation {self.hidden_act!r}; known: quick_gelu, gelu",
         )
@@ -70,7 +67,7 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class LanguageConfig:
-    """A MobileLLaMA. Lengths in tokens. `rope_factor` > 1 is linear position interpolation over that much more context."""
+    """A MobileLLaMA. Lengths in tokens. `rope_factor` stretches the context by interpolation."""
 
     vocab_size: int = 32000
     hidden_size: int = 2048
@@ -86,9 +83,9 @@ class LanguageConfig:
 
     @classmethod
     def from_json(cls, data: Json, source: str) -> LanguageConfig:
-        """From a LLaMA config.json; only Hugging Face's own keys count (released 3B files carry a wrong `n_head`)."""
+        """From a LLaMA config.json. Released 3B files also carry a wrong `n_head`: ignored."""
         act = data.get("hidden_act", "silu")
-        _require(act == "silu", f"{source}: unknown activation {act!r}; MobileLLaMA uses silu")
+        require(act == "silu", f"{source}: unknown activation {act!r}; MobileLLaMA uses silu")
         for key in (
             "vocab_size",
             "hidden_size",
@@ -96,23 +93,23 @@ class LanguageConfig:
             "num_hidden_layers",
             "num_attention_heads",
         ):
-            _require(key in data, f"{source}: {key} is missing")
+            require(key in data, f"{source}: {key} is missing")
         values = {
             "num_key_value_heads": data["num_attention_heads"],
             **data,
             "rope_factor": _rope_factor(data, source),
         }
-        return _build(cls, values, source)
+        return build(cls, values, source)
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.hidden_size % self.num_attention_heads == 0,
             "hidden_size is no multiple of num_attention_heads",
         )
-        _require(
+        require(
             self.head_dim % 2 == 0, f"head size {self.head_dim} is odd; rotary embeddings need an even one"
         )
-        _require(
+        require(
             self.num_attention_heads % self.num_key_value_heads == 0,
             "num_attention_heads is no multiple of num_key_value_heads",
         )
@@ -131,8 +128,8 @@ class LanguageConfig:
 class MobileVLMConfig:
     """Everything needed to build the model and to prepare its inputs.
 
-    `vision_tower` is the CLIP directory or hub name the checkpoint names; `own_vision` says that config.json itself
-    carries the tower's geometry, so the tower stored in the checkpoint is the one to use.
+    `vision_tower` is the CLIP directory or hub name the checkpoint names; `own_vision` says that config.json
+    itself carries the tower's geometry, so the tower stored in the checkpoint is the one to use.
     """
 
     vision: VisionConfig = field(default_factory=VisionConfig)
@@ -146,8 +143,8 @@ class MobileVLMConfig:
 
     @classmethod
     def from_directory(cls, path: str | Path) -> MobileVLMConfig:
-        """Reads `path`/config.json and finds its tower's geometry: there, else in the CLIP directory it names, else
-        that of openai/clip-vit-large-patch14-336. Raises CheckpointError."""
+        """Reads `path`/config.json and finds its tower's geometry: there, else in the CLIP directory named,
+        else that of openai/clip-vit-large-patch14-336. Raises CheckpointError."""
         directory = Path(path)
         data = read_json(directory / "config.json")
         vision: VisionConfig | None = None
@@ -159,16 +156,18 @@ class MobileVLMConfig:
 
     @classmethod
     def from_json(cls, data: Json, source: str, vision: VisionConfig | None = None) -> MobileVLMConfig:
-        """From the contents of a config.json; `vision` is the tower's geometry where the file does not carry it."""
+        """From the contents of a config.json; `vision` is the tower's geometry if the file lacks it."""
         if "mm_projector_type" not in data and "mm_vision_tower" not in data:
             raise CheckpointError(
-                f"{source} describes a language model without vision ({data.get('model_type', 'unknown type')!r}, like"
-                " MobileLLaMA); give a MobileVLM checkpoint, for example mtgv/MobileVLM_V2-1.7B"
+                f"{source} describes a language model without vision ({data.get('model_type', 'unknown')},"
+                " like MobileLLaMA); give a MobileVLM checkpoint, for example mtgv/MobileVLM_V2-1.7B"
             )
-        if data.get("mm_use_im_start_end"):
-            raise CheckpointError(
-                f"{source}: mm_use_im_start_end is not supported (no released MobileVLM uses it)"
-            )
+        require(
+            not data.get("mm_use_im_start_end"),
+            f"{source}: mm_use_im_start_end is not supported; no released MobileVLM has it",
+        )
+        layer = data.get("mm_vision_select_layer", -2)
+        require(isinstance(layer, int), f"{source}: mm_vision_select_layer is {layer!r}; expected an int")
         own = isinstance(data.get("vision_config"), dict)
         if own:
             vision = VisionConfig.from_json(data, f"{source} (vision_config)")
@@ -177,37 +176,37 @@ class MobileVLMConfig:
             language=LanguageConfig.from_json(data, source),
             # `linear` is what the official builder assumes for a checkpoint that does not say.
             projector_type=str(data.get("mm_projector_type", "linear")),
-            select_layer=int(data.get("mm_vision_select_layer", -2)),
+            select_layer=layer,
             select_feature=str(data.get("mm_vision_select_feature", "patch")),
             image_aspect_ratio=str(data.get("image_aspect_ratio") or "square"),
-            vision_tower=data.get("mm_vision_tower"),
+            vision_tower=str(data["mm_vision_tower"]) if data.get("mm_vision_tower") else None,
             own_vision=own,
         )
-        stored = data.get("mm_hidden_size", config.vision.hidden_size)
-        if stored != config.vision.hidden_size:
-            raise CheckpointError(
-                f"{source}: mm_hidden_size is {stored}, but its vision tower has hidden_size {config.vision.hidden_size};"
-                f" put the CLIP directory it was trained with at {config.vision_tower!r}"
-            )
+        size = config.vision.hidden_size
+        require(
+            data.get("mm_hidden_size", size) == size,
+            f"{source}: mm_hidden_size is {data.get('mm_hidden_size')}, but the tower has hidden_size {size};"
+            f" put the CLIP directory it was trained with at {config.vision_tower!r}",
+        )
         return config
 
     def __post_init__(self) -> None:
         known = re.fullmatch(r"linear|mlp[1-9]\d?x_gelu|ldpnet(v2)?.*", self.projector_type)
-        _require(
+        require(
             bool(known),
             f"unknown mm_projector_type {self.projector_type!r}; known: ldpnet, ldpnetv2, linear, mlpNx_gelu",
         )
-        _require(
+        require(
             self.select_feature in ("patch", "cls_patch"),
             f"unknown mm_vision_select_feature {self.select_feature!r}",
         )
-        _require(
+        require(
             self.select_feature == "patch" or not self.projector_type.startswith("ldpnet"),
             "an ldpnet projector needs a square grid of patches: mm_vision_select_feature must be 'patch'",
         )
-        _require(
+        require(
             0 <= self.num_vision_layers <= self.vision.num_hidden_layers,
-            f"mm_vision_select_layer {self.select_layer} does not exist in a tower of {self.vision.num_hidden_layers} layers",
+            f"mm_vision_select_layer {self.select_layer} is not in the tower",
         )
 
     @property
@@ -227,12 +226,17 @@ class MobileVLMConfig:
         return grid**2 + (self.select_feature == "cls_patch")
 
     @property
+    def aspect(self) -> Literal["pad", "crop"]:
+        """How `processing.image.prepare` squares an image for this model."""
+        return "pad" if self.image_aspect_ratio == "pad" else "crop"
+
+    @property
     def uses_stored_tower(self) -> bool:
-        """Whether inference uses the tower in the checkpoint. The official V1 loader replaces it by the CLIP directory's."""
+        """Whether inference uses the checkpoint's tower; for V1 the official loader uses CLIP's own."""
         return self.own_vision or "v2" in self.projector_type
 
     def to_json_dict(self) -> dict[str, Any]:
-        """The contents of a config.json that `from_json` reads back to an equal configuration, official keys throughout."""
+        """The contents of a config.json that `from_json` reads back to an equal configuration."""
         language = asdict(self.language)
         factor = language.pop("rope_factor")
         data = {
@@ -261,25 +265,10 @@ class MobileVLMConfig:
         return data
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises CheckpointError when it is missing, unreadable, or no object."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path} does not exist; give the directory of a MobileVLM checkpoint"
-        ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} holds a {type(data).__name__}, not an object")
-    return data
-
-
 def _rope_factor(data: Json, source: str) -> float:
     scaling = data.get("rope_scaling")
     if not scaling:
-        return float(data.get("rope_factor", 1.0))
+        return 1.0
     kind = scaling.get("type", scaling.get("rope_type")) if isinstance(scaling, dict) else scaling
     factor = scaling.get("factor") if isinstance(scaling, dict) else None
     if kind != "linear" or not isinstance(factor, (int, float)) or factor < 1:
@@ -287,31 +276,3 @@ def _rope_factor(data: Json, source: str) -> float:
             f"{source}: rope_scaling {scaling!r} is not supported; use {{'type': 'linear', 'factor': >= 1}}"
         )
     return float(factor)
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise CheckpointError(message)
-
-
-def _build(cls: Any, data: Json, source: str) -> Any:
-    """A dataclass from the keys of `data` that it knows, each checked to be of its field's type and positive."""
-    kinds = {"int": int, "float": (int, float), "str": str, "bool": bool}
-    values: dict[str, Any] = {}
-    for item in fields(cls):
-        if data.get(item.name) is None:
-            continue
-        value = data[item.name]
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        right = isinstance(value, kinds[str(item.type)]) and (
-            item.type == "bool" or not isinstance(value, bool)
-        )
-        _require(
-            right and not (number and value <= 0),
-            f"{source}: {item.name} is {value!r}; expected a positive {item.type}",
-        )
-        values[item.name] = float(value) if item.type == "float" else value
-    try:
-        return cls(**values)
-    except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error}") from error

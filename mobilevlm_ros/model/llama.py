@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from mobilevlm_ros.errors import ContextOverflow
@@ -12,7 +12,7 @@ from mobilevlm_ros.model.config import LanguageConfig
 
 
 class KVCache:
-    """Keys and values of the positions seen so far, for every layer; storage for `capacity` positions is taken at once."""
+    """Keys and values of the positions seen so far, for every layer, with room for `capacity` positions."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class KVCache:
 def rotary_tables(config: LanguageConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines f32[...,T,head_dim] for integer positions [...,T].
 
-    Linear interpolation divides the position by `rope_factor`, so that a longer context spans the trained angles.
+    Linear interpolation divides the position by `rope_factor`: a longer context spans the trained angles.
     """
     even = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=positions.device)
     frequencies = config.rope_theta ** -(even / config.head_dim)
@@ -110,10 +110,8 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None
     ) -> Tensor:
-        q, k, v = (
-            projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        shape = (*x.shape[:2], -1, self.head_dim)
+        q, k, v = (p(x).view(shape).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
         cosine, sine = (table.to(q.dtype) for table in rotary)
         q, k = _rotate(q, cosine, sine), _rotate(k, cosine, sine)
         if cache is not None:
@@ -121,8 +119,9 @@ class Attention(nn.Module):
         if self.groups > 1:
             k, v = k.repeat_interleave(self.groups, 1), v.repeat_interleave(self.groups, 1)
         causal = mask is None and q.shape[2] > 1
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        return self.o_proj(y.transpose(1, 2).flatten(2))
+        y: Tensor = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        y = self.o_proj(y.transpose(1, 2).flatten(2))
+        return y
 
 
 class MLP(nn.Module):
@@ -133,7 +132,8 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        y: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return y
 
 
 class Layer(nn.Module):
@@ -148,7 +148,8 @@ class Layer(nn.Module):
         self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None
     ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rotary, mask, cache)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        y: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return y
 
 
 class Llama(nn.Module):
@@ -172,7 +173,7 @@ class Llama(nn.Module):
         past, new = (cache.length if cache is not None else 0), x.shape[1]
         if cache is not None and past + new > cache.capacity:
             raise ContextOverflow(
-                f"{past} + {new} positions do not fit a context of {cache.capacity}; shorten the question or the answer"
+                f"{past} + {new} positions exceed a context of {cache.capacity}; shorten question or answer"
             )
         if positions is None:
             positions = torch.arange(past, past + new, device=x.device)
@@ -184,4 +185,5 @@ class Llama(nn.Module):
             x = layer(x, rotary, mask, cache)
         if cache is not None:
             cache.advance(new)
-        return self.norm(x)
+        x = self.norm(x)
+        return x

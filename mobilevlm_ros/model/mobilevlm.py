@@ -30,7 +30,7 @@ class MultimodalLlama(Llama):
 
 
 class MobileVLM(nn.Module):
-    """Batch B, image side S, patches N, image tokens M, text length T, keys S', vocabulary V, hidden sizes D and H."""
+    """Batch B, image side S, patches N, image tokens M, positions T, keys K, vocabulary V, widths D, H."""
 
     def __init__(self, config: MobileVLMConfig) -> None:
         super().__init__()
@@ -46,7 +46,8 @@ class MobileVLM(nn.Module):
 
     @property
     def vision(self) -> VisionTransformer:
-        tower: VisionTransformer = self.model.vision_tower["vision_tower"]["vision_model"]  # type: ignore[index]
+        tower = self.model.get_submodule("vision_tower.vision_tower.vision_model")
+        assert isinstance(tower, VisionTransformer)
         return tower
 
     @property
@@ -55,7 +56,7 @@ class MobileVLM(nn.Module):
 
     def encode_features(self, pixel_values: Tensor) -> Tensor:
         """The tower's features of the selected layer: f32[B,3,S,S] (normalised) -> [B,N,D]."""
-        features = self.vision(pixel_values.to(self.dtype), self.config.num_vision_layers)
+        features: Tensor = self.vision(pixel_values.to(self.dtype), self.config.num_vision_layers)
         return features[:, 1:] if self.config.select_feature == "patch" else features
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ class MobileVLM(nn.Module):
         return embeddings
 
     def embed_prompt(self, ids: Sequence[int], images: Tensor | None = None) -> Tensor:
-        """Embeddings [1,T,H] of a prompt whose IMAGE_TOKENs are replaced, in order, by the images' tokens [n,M,H].
+        """Embeddings [1,T,H] of a prompt; the images' tokens [n,M,H] replace its IMAGE_TOKENs in order.
 
         Raises QuestionError when the prompt does not have one IMAGE_TOKEN for each image.
         """
@@ -101,7 +102,7 @@ class MobileVLM(nn.Module):
         mask: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
-        """What `forward` feeds to the output head: [B,T,H] -> [B,T,H]. Lets training skip positions without a label."""
+        """What `forward` feeds to the output head, [B,T,H]: training needs logits only at labels."""
         hidden: Tensor = self.model(embeddings, positions, mask, cache)
         return hidden
 
@@ -116,7 +117,7 @@ class MobileVLM(nn.Module):
         """Logits [B,T,V] of embeddings [B,T,H].
 
         positions: i64[B,T] or [T], the rotary positions; None continues after the cache.
-        mask: bool[B,1,T,S'] or [T,S'], True where a query may attend to a key; None is causal.
+        mask: bool[B,1,T,K] or [T,K], True where a query may attend to a key; None is causal.
         cache: extended by T positions; keys are then the cached ones followed by the new ones.
         Raises ContextOverflow when the cache is full.
         """
@@ -133,7 +134,7 @@ class MobileVLM(nn.Module):
 
     @torch.no_grad()
     def initialize(self, std: float = 0.02) -> None:
-        """Fresh random weights, as before pre-training: normal with `std` (LLaMA's and CLIP's), norms 1, biases 0."""
+        """Fresh random weights: normal with `std`, as LLaMA and CLIP begin; norms 1, biases 0."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 parameter.zero_()

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Projectors: from the tower's patch features [B,N,D] to image tokens of the language model [B,M,H].
 
-`ldpnet` (MobileVLM) and `ldpnetv2` (MobileVLM V2) quarter the number of tokens; `linear` and `mlpNx_gelu` are the
-papers' ablations and keep it. Parameter names are the checkpoints'; the GELU is the exact one (erf).
+`ldpnet` (MobileVLM) and `ldpnetv2` (MobileVLM V2) quarter the number of tokens; `linear` and `mlpNx_gelu`,
+the papers' ablations, keep it. Parameter names are the checkpoints'; the GELU is the exact one (erf).
 """
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from mobilevlm_ros.model.config import LDPV2_GRID, MobileVLMConfig
@@ -36,7 +36,7 @@ def _mlp(size_in: int, size_out: int, depth: int) -> nn.Sequential:
 def _to_grid(tokens: Tensor) -> Tensor:
     """[B,N,C] -> [B,C,g,g], row by row."""
     grid = int(tokens.shape[1] ** 0.5)
-    return tokens.transpose(1, 2).unflatten(2, (grid, grid))
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, grid, grid)
 
 
 def _to_tokens(grid: Tensor) -> Tensor:
@@ -64,12 +64,12 @@ class SqueezeExcitation(nn.Module):
         self.fc2 = nn.Conv2d(squeezed, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True))))
+        gate: Tensor = self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True))))
         return x * F.hardsigmoid(gate)
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV3 block without expansion: depthwise, squeeze-excitation, pointwise. Only stride 1 adds its input."""
+    """MobileNetV3's block, unexpanded: depthwise, squeeze-excitation, pointwise. Stride 1 adds its input."""
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.block(x)
+        y: Tensor = self.block(x)
         return x + y if self.residual else y
 
 
@@ -110,11 +110,12 @@ class LDPNet(nn.Module):
         self.model = LDPBlock(size_in, size_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
+        tokens: Tensor = self.model(x)
+        return tokens
 
 
 class LDPNetV2(nn.Module):
-    """The projector of MobileVLM V2: an MLP, average pooling to 12 x 12, and a positional depthwise convolution."""
+    """The projector of MobileVLM V2: an MLP, average pooling to 12 x 12, a positional convolution."""
 
     def __init__(self, size_in: int, size_out: int) -> None:
         super().__init__()

@@ -35,9 +35,9 @@ def prepare(
 ) -> Pixels:
     """Squares and resizes an image: u8[H,W,3] -> u8[size,size,3].
 
-    aspect: `pad` centres the image on a square of PAD_COLOR, as the released models expect; `crop` resizes the
-        short side and keeps the centre.
-    fast: OpenCV instead of the reference's antialiased bicubic filter (Pillow). The pixels of photographs then
+    aspect: `pad` centres the image on a square of PAD_COLOR, as the released models expect; `crop` resizes
+        the short side and keeps the centre.
+    fast: OpenCV instead of the reference's antialiased bicubic filter (Pillow). The pixels of photos then
         differ by about 0.5 of 255 on average; the projector's output keeps a cosine of at least 0.999.
     Raises ImageError when `rgb` is not a non-empty uint8 RGB array.
     """
@@ -72,7 +72,7 @@ def _checked(rgb: NDArray[Any]) -> Pixels:
 
 
 def _pad_exact(image: Pixels, size: int) -> Pixels:
-    """Pillow's bicubic filter runs along rows, rounds to uint8, then along columns. Done apart, the two passes
+    """Pillow's bicubic filter runs along rows, rounds to uint8, then along columns. Done apart, the passes
     give the same pixels without ever holding the whole square canvas, which a panorama would make huge."""
     height, width = image.shape[:2]
     side = max(height, width)

@@ -53,7 +53,7 @@ class Tokenizer:
         self._split = re.compile("(" + "|".join(map(re.escape, self._special)) + ")")
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
-        """Token ids of `text`, after <s> unless `bos` is False. `<s>`, `</s>`, `<unk>` in it become tokens."""
+        """Token ids of `text`, after <s> unless `bos` is False. `<s>`, `</s>`, `<unk>` in it are special."""
         ids = [self.bos_id] if bos else []
         for part in self._split.split(_LONE_SURROGATE.sub("\ufffd", text)):
             special = self._special.get(part)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON objects from a checkpoint into dataclasses, every field checked, every complaint naming the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mobilevlm_ros.errors import CheckpointError
+
+Json = Mapping[str, Any]
+T = TypeVar("T")
+
+_LARGEST = 1 << 24
+"""No size in a model's configuration reaches this; a larger one is a damaged or hostile file."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises CheckpointError when it is missing, unreadable, or no object."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        message = f"{path} does not exist; give the directory of a MobileVLM checkpoint"
+        raise CheckpointError(message) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} holds a {type(data).__name__}, not an object")
+    return data
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises CheckpointError with `message` unless `condition` holds."""
+    if not condition:
+        raise CheckpointError(message)
+
+
+def build(cls: type[T], data: Json, source: str) -> T:
+    """The dataclass `cls` from those keys of `data` that it knows; null and absent keys take its defaults.
+
+    Fields are int, float, str or bool, numbers positive. Raises CheckpointError naming `source` and the key.
+    """
+    values: dict[str, Any] = {}
+    for item in fields(cls):  # type: ignore[arg-type]
+        value = data.get(item.name)
+        if value is None:
+            continue
+        require(
+            _fits(value, str(item.type)),
+            f"{source}: {item.name} is {value!r}; expected a positive {item.type}",
+        )
+        values[item.name] = float(value) if item.type == "float" else value
+    try:
+        return cls(**values)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+
+
+def _fits(value: object, kind: str) -> bool:
+    if kind == "bool" or isinstance(value, bool):
+        return kind == "bool" and isinstance(value, bool)
+    if kind == "str":
+        return isinstance(value, str)
+    whole = isinstance(value, int)
+    return (whole or (kind == "float" and isinstance(value, float))) and 0 < value < _LARGEST  # type: ignore[operator]
