@@ -1,0 +1,62 @@
+# The two commands of the README are `make demo` and `make test`; `make help` lists the rest.
+# Everything happens in a virtual environment with ROS 2 from PyPI (tools/setup.sh); a robot with an apt ROS uses colcon.
+
+ROS ?= kilted
+VENV := $(if $(filter kilted,$(ROS)),.venv,.venv-$(ROS))
+BIN := $(VENV)/bin
+SETUP := tools/setup.sh
+
+# A sourced ROS would mix with the environment's own.
+empty :=
+space := $(empty) $(empty)
+sourced := $(addsuffix /%,$(subst :, ,$(AMENT_PREFIX_PATH)))
+export LD_LIBRARY_PATH := $(subst $(space),:,$(filter-out $(sourced),$(subst :, ,$(LD_LIBRARY_PATH))))
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH ROS_DISTRO RMW_IMPLEMENTATION
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+# Nodes started from here speak to this machine only.
+export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint pytest node camera ask setup check-install clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+demo: setup ## simulated camera, node and client as three processes; SEED=n picks the scenes
+	@$(BIN)/mobilevlm_demo $(if $(SEED),--seed $(SEED))
+
+node: setup ## the node alone, in this terminal (Ctrl-C ends it)
+	@$(BIN)/mobilevlm_node
+
+camera: setup ## the simulated camera alone; SEED=n
+	@$(BIN)/camera_node $(if $(SEED),--ros-args -p seed:=$(SEED))
+
+ask: setup ## ask the running node: make ask Q="Is there a person?"
+ask: export QUESTION = $(value Q)
+ask:
+	@$(if $(value Q),$(BIN)/mobilevlm_client "$$QUESTION",echo 'ask what? make ask Q="Is there a person?"'; exit 2)
+
+test: ## everything CI checks: ruff, mypy, import-linter, pytest; ROS=jazzy for the other distribution, ARGS="-k name"
+	@$(SETUP) test $(ROS) $(VENV)
+	@status=0; $(MAKE) --no-print-directory lint || status=1; $(MAKE) --no-print-directory pytest || status=1; exit $$status
+
+pytest: ## the tests alone
+	@$(SETUP) test $(ROS) $(VENV)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: ## ruff, mypy and the import rules alone
+	@$(SETUP) test $(ROS) $(VENV)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: ## make the environment, and nothing else
+	@$(SETUP) run $(ROS) $(VENV)
+
+check-install: ## install by colcon (plain, linked, two packages) and by pip, and ask from a second process; about 8 minutes
+	@$(SETUP) run $(ROS) $(VENV)
+	@tools/check_install.sh $(VENV)
+
+clean: ## remove all that was made here, the environments too
+	rm -rf .venv .venv-* build install log dist *.egg-info demo.png .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
