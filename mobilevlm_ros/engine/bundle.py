@@ -20,6 +20,8 @@ DECODER = "decoder.onnx"
 EMBEDDINGS = "embeddings.npy"
 TOKENIZER = "tokenizer.model"
 
+Aspect = Literal["pad", "crop"]
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -29,7 +31,7 @@ class Manifest:
     """Model id, as answers report it."""
     image_size: int
     image_tokens: int
-    image_aspect: Literal["pad", "crop"]
+    image_aspect: Aspect
     """How a frame becomes a square: 'pad' (to the mean colour) or 'crop' (the centre)."""
     hidden_size: int
     vocab_size: int
@@ -126,7 +128,7 @@ def _is_files(value: object) -> bool:
 _IS = {
     "str": lambda value: isinstance(value, str),
     "int": _is_int,
-    'Literal["pad", "crop"]': lambda value: value in ("pad", "crop"),
+    "Aspect": lambda value: value in ("pad", "crop"),
     "float": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
     "tuple[int, ...]": lambda value: isinstance(value, list) and all(map(_is_int, value)),
     "dict[str, Any]": lambda value: isinstance(value, dict),
