@@ -18,6 +18,7 @@ VERBS = {
     "build": "make a bundle, which a robot can serve, from a checkpoint",
     "train": "train a model",
     "eval": "measure how often a model answers right",
+    "trace": "write every intermediate result of one answer, to compare implementations",
     "make-checkpoint": "write a checkpoint with random weights, for tests and benchmarks",
 }
 """Verb to one-line help, as `mobilevlm --help` lists them; `make-checkpoint` is make_checkpoint.py."""

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mobilevlm trace CHECKPOINT IMAGE QUESTION -o OUT.npz`: each stage of an answer, for comparison.
+
+The arrays (PyTorch, float32, CPU; image side S, N patches, M image tokens, T ids, V words, widths D, H):
+
+    pixel_values     f32[1,3,S,S]   the image after padding, resizing and normalising
+    vision_features  f32[1,N,D]     the tower's selected layer, without the class token
+    projector        f32[1,M,H]     the image tokens
+    input_ids        i64[1,T]       the prompt, -200 where the image goes
+    logits           f32[1,T-1+M,V] of the whole prompt
+    greedy           i64[1,n]       the likeliest continuation; n is --tokens, or less where it ends with </s>
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="directory of a MobileVLM checkpoint"
+    )
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="picture file (JPEG, PNG, ...)")
+    parser.add_argument("question", metavar="QUESTION")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.npz", help="file to write")
+    parser.add_argument("--tokens", type=int, default=20, help="most ids in `greedy` (default: 20)")
+    parser.add_argument("--template", default="v1", help="prompt template (default: v1)")
+    parser.add_argument("--json", action="store_true", help="print shapes and the answer as JSON")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Writes the arrays; prints the continuation as text."""
+    from mobilevlm_ros.errors import QuestionError
+    from mobilevlm_ros.processing.prompt import TEMPLATES
+
+    if args.template not in TEMPLATES:
+        raise QuestionError(f"unknown template {args.template!r}; known: {', '.join(TEMPLATES)}")
+    if args.tokens < 1:
+        raise QuestionError(f"--tokens is {args.tokens}; it must be at least 1")
+    arrays, answer = trace(args.checkpoint, read_rgb(args.image), args.question, args.tokens, args.template)
+    _write(args.output, arrays)
+    if args.json:
+        shapes = {name: list(array.shape) for name, array in arrays.items()}
+        print(
+            json.dumps({"output": str(args.output), "answer": answer, "shapes": shapes}, ensure_ascii=False)
+        )
+    else:
+        print(answer)
+    return 0
+
+
+def trace(
+    checkpoint: Path, rgb: NDArray[np.uint8], question: str, tokens: int = 20, template: str = "v1"
+) -> tuple[dict[str, NDArray[Any]], str]:
+    """The arrays listed above and the text of `greedy`, for an image u8[H,W,3].
+
+    Raises CheckpointError, ImageError, or ContextOverflow when prompt and `tokens` exceed its context.
+    """
+    import numpy as np
+    import torch
+
+    from mobilevlm_ros.errors import ContextOverflow
+    from mobilevlm_ros.model.checkpoint import load
+    from mobilevlm_ros.processing.image import normalize, prepare
+    from mobilevlm_ros.processing.prompt import TEMPLATES, image_question
+    from mobilevlm_ros.processing.tokenizer import Tokenizer
+
+    model = load(checkpoint, torch.float32)
+    config = model.config
+    tokenizer = Tokenizer(checkpoint / "tokenizer.model")
+    ids = tokenizer.encode_prompt(TEMPLATES[template].render([(image_question(question), None)]))
+    length = len(ids) - 1 + config.num_image_tokens
+    if length + tokens > config.language.context_length:
+        raise ContextOverflow(
+            f"{length} prompt positions and {tokens} new ones exceed the model's context of"
+            f" {config.language.context_length}; shorten the question or lower --tokens"
+        )
+    pixels = normalize(prepare(rgb, config.vision.image_size, aspect=config.aspect))[None]
+    with torch.inference_mode():
+        features = model.encode_features(torch.from_numpy(pixels))
+        image = model.project(features)
+        cache = model.new_cache(capacity=length + tokens)
+        logits = model(model.embed_prompt(ids, image), cache=cache)
+        greedy = [int(logits[0, -1].argmax())]
+        while len(greedy) < tokens and greedy[-1] != tokenizer.eos_id:
+            step = model(model.embed_tokens(torch.tensor([greedy[-1:]])), cache=cache)
+            greedy.append(int(step[0, -1].argmax()))
+    arrays: dict[str, NDArray[Any]] = {
+        "pixel_values": pixels,
+        "vision_features": features.numpy(),
+        "projector": image.numpy(),
+        "input_ids": np.array([ids], np.int64),
+        "logits": logits.numpy(),
+        "greedy": np.array([greedy], np.int64),
+    }
+    return arrays, tokenizer.decode(greedy).strip()
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """A picture file as RGB u8[H,W,3], decoded by Pillow and without EXIF rotation, like the official code.
+
+    Raises ImageError when it cannot be read.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from mobilevlm_ros.errors import ImageError
+
+    try:
+        with Image.open(path) as picture:
+            return np.array(picture.convert("RGB"), np.uint8)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path} is not a readable picture: {error}") from error
+
+
+def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    import numpy as np
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:  # a name would get .npz appended
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
