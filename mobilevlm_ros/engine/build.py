@@ -64,7 +64,7 @@ def build_bundle(
     config, source = open_checkpoint(checkpoint)
     Tokenizer(checkpoint / TOKENIZER)  # refuses a broken one before the long work
     precision = precision or DecoderPrecision()
-    steps = _Steps(config.num_vision_layers + config.language.num_hidden_layers + 5, progress)
+    steps = _Steps(config.num_vision_layers + config.language.num_hidden_layers + 4, progress)
     with _fresh_directory(out) as work:
         steps.next("vision")
         files = export_vision(

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from mobilevlm_ros.engine import random_checkpoint
+from mobilevlm_ros.engine.random_checkpoint import CONFIGS, write_random_checkpoint
+from mobilevlm_ros.errors import CheckpointError
+from mobilevlm_ros.model.checkpoint import expected_shapes, load, open_checkpoint
+
+
+# Parameters and tensors of the published files.
+@pytest.mark.parametrize(
+    ("name", "parameters", "tensors"),
+    [
+        ("MobileVLM-1.7B", 1_686_742_016, 634),
+        ("MobileVLM_V2-1.7B", 1_674_121_216, 616),
+        ("MobileVLM-3B", 3_033_981_696, 706),
+        ("MobileVLM_V2-3B", 3_014_273_536, 688),
+    ],
+)
+def test_geometries_are_the_published_ones(name, parameters, tensors):
+    shapes = expected_shapes(CONFIGS[name])
+    assert len(shapes) == tensors
+    assert sum(map(math.prod, shapes.values())) == parameters
+
+
+def test_shards_read_back_and_the_seed_decides(tmp_path, parity, monkeypatch):
+    tokenizer = parity / "ckpt" / "tiny-ldpnet" / "tokenizer.model"
+    monkeypatch.setattr(random_checkpoint, "_SHARD_BYTES", 50_000)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        write_random_checkpoint(CONFIGS["tiny"], tmp_path / name, tokenizer, seed=seed)
+    names = sorted(path.name for path in (tmp_path / "a").glob("*.safetensors"))
+    assert len(names) > 2
+    assert names[-1] == f"model-{len(names):05d}-of-{len(names):05d}.safetensors"
+    config, _ = open_checkpoint(tmp_path / "a")
+    assert config == CONFIGS["tiny"]
+    a, b, c = (load(tmp_path / name).lm_head.weight for name in "abc")
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert a.std().item() == pytest.approx(0.02, rel=0.05)
+
+
+def test_an_existing_directory_is_kept_and_an_interrupted_one_is_not(tmp_path, parity):
+    tokenizer = parity / "ckpt" / "tiny-ldpnet" / "tokenizer.model"
+    with pytest.raises(CheckpointError, match="already exists"):
+        write_random_checkpoint(CONFIGS["tiny"], tmp_path, tokenizer)
+
+    def interrupt(done: int, total: int, what: str) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_random_checkpoint(CONFIGS["tiny"], tmp_path / "new", tokenizer, progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
