@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import json
 import logging
+import os
 from pathlib import Path
 
 
@@ -27,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="change the recipe, e.g. steps=500 scenes=2000",
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: as many as there are)")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="do without torch.compile (slower; needs no C++ compiler)"
+    )
     parser.add_argument("--from-scratch", action="store_true", help="ignore a kept state")
 
 
@@ -45,6 +49,13 @@ def main(args: argparse.Namespace) -> int:
             )
         changes[name] = fields[name](value)
     recipe = dataclasses.replace(Recipe(), **changes)
-    output = train_nano(args.output, args.work, recipe, threads=args.threads, resume=not args.from_scratch)
+    output = train_nano(
+        args.output,
+        args.work,
+        recipe,
+        threads=args.threads,
+        resume=not args.from_scratch,
+        compiled=not args.no_compile,
+    )
     print(json.dumps({"checkpoint": str(output), "recipe": dataclasses.asdict(recipe)}))
     return 0

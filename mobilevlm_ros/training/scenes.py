@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -51,8 +52,12 @@ def render_scenes(first_seed: int, count: int, image_size: int, patch_size: int,
             observations = pickle.load(file)  # our own file, written below
         return SceneSet(np.load(cache / f"{stem}-pixels.npy"), np.load(cache / f"{stem}-patches.npy"), observations)
     jobs = [(seed, image_size, patch_size) for seed in range(first_seed, first_seed + count)]
-    with get_context("fork").Pool(workers) as pool:
-        done = list(tqdm(pool.imap(_render_one, jobs, 64), total=count, desc="rendering", unit="scene"))
+    bar = partial(tqdm, total=count, desc="rendering", unit="scene", disable=None)
+    if workers > 1:  # spawned, not forked: OpenCV's threads do not survive a fork
+        with get_context("spawn").Pool(workers) as pool:
+            done = list(bar(pool.imap(_render_one, jobs, 64)))
+    else:
+        done = list(bar(map(_render_one, jobs)))
     scenes = SceneSet(np.stack([d[0] for d in done]), np.stack([d[1] for d in done]), [d[2] for d in done])
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)
@@ -64,7 +69,6 @@ def render_scenes(first_seed: int, count: int, image_size: int, patch_size: int,
 
 
 def _render_one(job: tuple[int, int, int]) -> tuple[U8, U8, Observation]:
-    cv2.setNumThreads(1)
     seed, image_size, patch_size = job
     rng = np.random.default_rng([seed, 0xCA3E2A])
     width, height = _SIZES[int(rng.integers(len(_SIZES)))]

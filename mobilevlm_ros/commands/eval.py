@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mobilevlm eval nano`: how often nano answers right, on scenes that no training has seen."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("model", choices=["nano"], help="what to examine")
+    parser.add_argument(
+        "--bundle", type=Path, help="bundle directory (default: the one that comes with the package)"
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, help="examine a checkpoint in float32 instead (needs torch)"
+    )
+    parser.add_argument("--count", type=int, default=2000, help="questions (default: 2000)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
+    parser.add_argument(
+        "--failures", type=int, default=0, metavar="N", help="also print the first N wrong answers"
+    )
+    parser.add_argument("--json", action="store_true", help="print marks and every wrong answer as JSON")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Examines; the table goes to stdout, progress to stderr."""
+    from tqdm import tqdm
+
+    from mobilevlm_ros.engine.runtime import load_runtime
+    from mobilevlm_ros.evaluation.exam import Report, grade
+    from mobilevlm_ros.inference.assistant import Assistant
+    from mobilevlm_ros.inference.types import Frame, Request
+
+    if args.checkpoint is not None:
+        runtime = load_runtime(args.checkpoint, "torch", args.threads)
+    else:
+        runtime = load_runtime(args.bundle, threads=args.threads)
+    assistant = Assistant(runtime)
+
+    def answer(image: NDArray[np.uint8], question: str) -> str:
+        return assistant.ask(Frame(image), Request(question)).text
+
+    with tqdm(total=args.count, desc="examining", unit="question", disable=None) as bar:
+
+        def on_question(report: Report) -> None:
+            bar.set_postfix(accuracy=f"{report.accuracy:.3f}")
+            bar.update()
+
+        report = grade(answer, args.count, on_question=on_question)
+    if args.json:
+        print(json.dumps(report.as_dict()))
+        return 0
+    print(report.table())
+    for failure in report.failures[: args.failures]:
+        print(json.dumps(failure))
+    return 0
