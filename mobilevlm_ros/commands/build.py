@@ -57,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how the encoder's weights are stored; it computes in 32 bits either way (default: fp16)",
     )
     parser.add_argument("--force", action="store_true", help="replace a bundle that is already there")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "--quiet", action="store_true", help="no progress bar (there is none without a terminal)"
+    )
     parser.add_argument("--json", action="store_true", help="print what was built as JSON")
 
 
@@ -76,7 +78,7 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.engine.export_decoder import DecoderPrecision
 
     started = perf_counter()
-    with tqdm(disable=args.quiet, unit="step", leave=False, file=sys.stderr) as bar:
+    with tqdm(disable=args.quiet or None, unit="step", leave=False, file=sys.stderr) as bar:
 
         def progress(done: int, total: int, what: str) -> None:
             bar.total = total

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="tokenizer.model to put in (default: the one of the model that comes with the package)",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "--quiet", action="store_true", help="no progress bar (there is none without a terminal)"
+    )
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
 
@@ -47,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
     config = CONFIGS.get(args.like) or MobileVLMConfig.from_directory(args.like)
     tokenizer = args.tokenizer or shipped_bundle() / TOKENIZER
     count = 0
-    with tqdm(disable=args.quiet, unit="", unit_scale=True, leave=False, file=sys.stderr) as bar:
+    with tqdm(disable=args.quiet or None, unit="", unit_scale=True, leave=False, file=sys.stderr) as bar:
 
         def progress(done: int, total: int, what: str) -> None:
             nonlocal count
