@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from time import monotonic
 from typing import Any
 
@@ -43,14 +44,14 @@ class MobileVLMNode(LifecycleNode):
 
     def __init__(self, name: str = "mobilevlm") -> None:
         super().__init__(name)
-        self._state = Status(code=Status.NOT_ACTIVE, message=_UNCONFIGURED)
+        self._standing = Status(code=Status.NOT_ACTIVE, message=_UNCONFIGURED)  # OK while active
         self._model: Model | None = None
         self._cameras: dict[str, Camera] = {}
         self._captioner: Captioner | None = None
         self._inquiries: dict[bytes, Inquiry] = {}
         self._counts = Counts()
         self._last_latency: float | None = None
-        self._timers: list[Any] = []
+        self._pulses: list[Any] = []  # timers that run while the node is active
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._group = ReentrantCallbackGroup()  # many requests may wait at once
         parameters.declare(self, lambda: self._model is None)
@@ -81,13 +82,14 @@ class MobileVLMNode(LifecycleNode):
             if wrong:
                 raise Refused(Status.NOT_ACTIVE, "; ".join(wrong))
             self._model = load_model(self)
-        except MobileVLMError as error:
-            self._state = status_of(error)
-            self.get_logger().error(f"cannot be configured: {error}")
+        except Exception as error:
+            self._standing = status_of(error)
+            detail = "" if isinstance(error, MobileVLMError) else f"\n{traceback.format_exc()}"
+            self.get_logger().error(f"cannot be configured: {error}{detail}")
             return TransitionCallbackReturn.FAILURE
         self._counts, self._last_latency = Counts(), None
         self._captioner = Captioner(self, self._model)
-        self._state = Status(code=Status.NOT_ACTIVE, message=_INACTIVE)
+        self._standing = Status(code=Status.NOT_ACTIVE, message=_INACTIVE)
         runtime = self._model.runtime
         self.get_logger().info(
             f"loaded {self._model.model_id} in {self._model.load_seconds:.1f} s on {runtime.backend_name} "
@@ -105,29 +107,38 @@ class MobileVLMNode(LifecycleNode):
         self._refresh_cameras()
         if self._captioner is not None:
             self._captioner.start(self._cameras)
-            self._timers.append(self.create_timer(CAPTION_TICK, self._captioner.tick, clock=self._steady))
-        self._timers.append(self.create_timer(REFRESH_PERIOD, self._refresh_cameras, clock=self._steady))
-        self._state = Status(code=Status.OK)
+            self._pulses.append(self.create_timer(CAPTION_TICK, self._captioner.tick, clock=self._steady))
+        self._pulses.append(self.create_timer(REFRESH_PERIOD, self._refresh_cameras, clock=self._steady))
+        self._standing = Status(code=Status.OK)
         self.get_logger().info("active: ask on " + self.resolve_service_name("ask_image"))
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop listening and captioning; the model stays loaded. Questions on their way get CANCELLED."""
-        self._state = Status(code=Status.NOT_ACTIVE, message=_INACTIVE)
+        self._standing = Status(code=Status.NOT_ACTIVE, message=_INACTIVE)
         self._stop()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model."""
-        self._state = Status(code=Status.NOT_ACTIVE, message=_UNCONFIGURED)
+        self._standing = Status(code=Status.NOT_ACTIVE, message=_UNCONFIGURED)
         self._free()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything; the node cannot be configured again."""
-        self._state = Status(code=Status.NOT_ACTIVE, message="the node was shut down: start it again")
+        self._standing = Status(code=Status.NOT_ACTIVE, message="the node was shut down: start it again")
         self._free()
         return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """A transition failed on the way: free everything, so that the node can be configured again."""
+        self._standing = Status(
+            code=Status.INTERNAL_ERROR, message="a lifecycle transition failed: configure again"
+        )
+        self.get_logger().error("a lifecycle transition failed; the node is unconfigured now")
+        self._free()
+        return TransitionCallbackReturn.SUCCESS
 
     def close(self, timeout: float) -> bool:
         """Before the process ends: True if the inference thread ended within `timeout` seconds."""
@@ -135,9 +146,9 @@ class MobileVLMNode(LifecycleNode):
         return self._model.close(timeout) if self._model is not None else True
 
     def _stop(self) -> None:
-        for timer in self._timers:
+        for timer in self._pulses:
             self.destroy_timer(timer)
-        self._timers = []
+        self._pulses = []
         if self._captioner is not None:
             self._captioner.stop()
         for inquiry in list(self._inquiries.values()):
@@ -194,8 +205,8 @@ class MobileVLMNode(LifecycleNode):
         inquiry: Inquiry | None = None
         key = bytes(goal.goal_id.uuid) if goal is not None else arrival.hex().encode()
         try:
-            if self._state.code != Status.OK or self._model is None:
-                raise Refused(self._state.code, self._state.message)
+            if self._standing.code != Status.OK or self._model is None:
+                raise Refused(self._standing.code, self._standing.message)
             question = read_question(fields, self, self._cameras)
             await self._wait_for_frame(question, arrival)
             inquiry = self._inquiries[key] = Inquiry(question, self._model, arrival)
@@ -203,7 +214,7 @@ class MobileVLMNode(LifecycleNode):
         except Exception as error:  # becomes the status
             outcome = error
             if not isinstance(error, MobileVLMError):
-                self.get_logger().error(f"a question failed: {error!r}")
+                self.get_logger().error(f"a question failed:\n{traceback.format_exc()}")
         finally:
             self._inquiries.pop(key, None)
         fill(result, inquiry, outcome, arrival)
@@ -246,7 +257,7 @@ class MobileVLMNode(LifecycleNode):
         self._diagnostics.publish(
             diagnostics.report(
                 self,
-                self._state,
+                self._standing,
                 self._model,
                 self._cameras,
                 self._counts,

@@ -30,22 +30,14 @@ class Closable(Protocol):
 def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     """Make a node and spin it in this thread; the exit code is 0 after a signal or a shutdown of the context.
 
-    Signals are blocked in every thread and fetched by one that only waits for them: nothing is interrupted
-    half
-    way, and a second Ctrl-C (a launch system and the terminal both send one) changes nothing.
+    A signal only wakes a thread that asks the executor to stop: nothing is interrupted half way, and a second
+    Ctrl-C (a launch system and the terminal both send one) changes nothing.
     """
     logging.basicConfig(level=logging.INFO, format="[%(levelname)s] [%(name)s]: %(message)s")
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()
     stop = threading.Event()
-
-    def wait_for_signal() -> None:
-        signal.sigwait(SIGNALS)
-        stop.set()
-        executor.create_task(_nothing)  # makes spin_once return
-
-    threading.Thread(target=wait_for_signal, name="signals", daemon=True).start()
+    _on_signal(lambda: (stop.set(), executor.create_task(_nothing)))
     try:
         node = make_node()
     except Exception as error:
@@ -72,5 +64,24 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     return 0
 
 
+def _on_signal(action: Callable[[], object]) -> None:
+    """Call `action` once, on a thread of its own, when a signal comes.
+
+    Python runs signal handlers on the main thread between two byte codes, and that thread sleeps inside the
+    middleware. The wakeup descriptor is written at once, by the handler in C.
+    """
+    receiving, sending = os.pipe()
+    os.set_blocking(sending, False)
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(sending, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        os.read(receiving, 1)
+        action()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
 def _nothing() -> None:
-    """A task that only wakes the executor."""
+    """A task that only makes `spin_once` return."""
