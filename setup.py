@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build of the ROS 2 package mobilevlm_ros, for colcon (ament_python) and pip. Metadata is in setup.cfg.
 
-Besides the Python package this installs the interface package mobilevlm_msgs (msg/), which colcon does not look for
-inside another package: so one `colcon build` of a plain clone gives the node and its interfaces.
+Besides the Python package this installs the interface package mobilevlm_msgs (msg/). colcon does not look for
+packages inside a package, so this is what makes one `colcon build` of a plain clone give node and interfaces.
 """
 
 import os
@@ -15,8 +15,9 @@ from setuptools.command.develop import develop as _develop
 # `colcon build --symlink-install` runs a link to this file in the build folder.
 ROOT = Path(os.path.realpath(__file__)).parent
 sys.path.insert(0, str(ROOT / "tools"))
-import build_interfaces as interfaces  # noqa: E402
 from distutils.command.install_data import install_data as _install_data  # noqa: E402 (setuptools brings it)
+
+import build_interfaces as interfaces  # noqa: E402
 
 NAME = "mobilevlm_ros"
 SHARED = ("launch", "config", "models/nano/bundle")
@@ -59,7 +60,8 @@ class install_data(_install_data):  # noqa: N801 (a command's name)
     def write_launchers(self, folder: Path) -> None:
         """pip puts console scripts into bin/ only; ROS runs the files in lib/<package>/."""
         folder.mkdir(parents=True, exist_ok=True)
-        for entry in self.distribution.entry_points["console_scripts"]:
+        entry_points: dict[str, list[str]] = vars(self.distribution)["entry_points"]
+        for entry in entry_points["console_scripts"]:
             script = folder / entry.split("=")[0].strip()
             script.write_text('#!/bin/sh\nexec "$(dirname "$0")/../../bin/$(basename "$0")" "$@"\n')
             script.chmod(0o755)

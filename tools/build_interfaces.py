@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build and install msg/ (the ROS 2 package mobilevlm_msgs) with CMake.
 
-Used by setup.py, so that a plain `colcon build` or `pip install .` of this repository gives the interfaces too, and by
-`make`, which installs them straight into its virtual environment:
+Used by setup.py, so that a plain `colcon build` or `pip install .` of this repository gives the interfaces,
+and by `make`, which installs them straight into its virtual environment:
 
     python3 tools/build_interfaces.py --build-directory DIR [--prefix PREFIX]
 
@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(os.path.realpath(__file__)).parent.parent
 SOURCE = ROOT / "msg"
 PACKAGE = "mobilevlm_msgs"
-# Left beside the interfaces that setup.py installed, to tell them from those of a separately built mobilevlm_msgs.
+# Left beside the interfaces that setup.py installed, to tell them from a separately built mobilevlm_msgs.
 OURS = Path("share", PACKAGE, "installed_by_mobilevlm_ros")
 SKIP = "MOBILEVLM_SKIP_INTERFACES"
 
@@ -31,7 +31,7 @@ class InterfaceBuildError(Exception):
 
 
 def own_prefix() -> Path:
-    """The prefix of this interpreter (colcon points sys.prefix at the install folder and keeps the true one)."""
+    """The prefix of this interpreter (colcon points sys.prefix at the install folder, and keeps this one)."""
     return Path(getattr(sys, "real_prefix", sys.prefix))
 
 
@@ -50,8 +50,8 @@ def find(package: str) -> "Path | None":
 def reason_to_skip() -> str:
     """Why setup.py need not build the interfaces; '' when it must.
 
-    Raises InterfaceBuildError where ROS is present but its interface generators are not: skipping there would give a
-    node that dies on its first import.
+    Raises InterfaceBuildError where ROS is present but its interface generators are not: skipping there would
+    give a node that dies on its first import.
     """
     if os.environ.get(SKIP, "") not in ("", "0"):
         return f"{SKIP} is set"
@@ -64,22 +64,25 @@ def reason_to_skip() -> str:
     if find("rclpy") is None:
         return "no ROS 2 here (AMENT_PREFIX_PATH is empty): `mobilevlm ask` works, the node needs ROS"
     raise InterfaceBuildError(
-        "ROS 2 is here, but not its interface generators. With apt: `sudo apt install ros-$ROS_DISTRO-ros-base` or "
-        "`rosdep install --from-paths src -iy`; with wheels: `pip install -r requirements/ros-kilted.txt`. "
+        "ROS 2 is here, but not its interface generators. With apt: `rosdep install --from-paths src -iy` or "
+        "`sudo apt install ros-$ROS_DISTRO-ros-base`. With wheels: "
+        "`pip install -r requirements/ros-kilted.txt`. "
         f"To install without the interfaces: {SKIP}=1."
     )
 
 
 def _environment() -> dict[str, str]:
-    """The environment for CMake: this interpreter first on PATH, every ROS prefix known, no foreign sitecustomize.
+    """The environment for CMake: this interpreter first, every ROS prefix known, no foreign sitecustomize.
 
-    colcon and pip put a sitecustomize.py on PYTHONPATH that changes sys.prefix or hides installed packages; the
-    generators, which CMake runs with the same Python, must see neither. MAKEFLAGS would name a job server of `make`.
+    colcon and pip put a sitecustomize.py on PYTHONPATH that changes sys.prefix or hides installed packages;
+    the generators, which CMake runs with the same Python, must see neither. MAKEFLAGS may name a job server of
+    make that is not for us.
     """
     env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     python_path = [p for p in env.get("PYTHONPATH", "").split(os.pathsep) if p]
     env["PYTHONPATH"] = os.pathsep.join(p for p in python_path if not Path(p, "sitecustomize.py").exists())
-    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), str(own_prefix() / "bin"), env.get("PATH", "")])
+    own = [str(Path(sys.executable).parent), str(own_prefix() / "bin")]
+    env["PATH"] = os.pathsep.join([*own, env.get("PATH", "")])
     for name in ("AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH"):
         known = [p for p in env.get(name, "").split(os.pathsep) if p]
         env[name] = os.pathsep.join(dict.fromkeys([*known, *map(str, ros_prefixes())]))
@@ -99,9 +102,10 @@ def build(directory: Path, prefix: Path, python_directory: str = "") -> Path:
     env = _environment()
     cmake = shutil.which("cmake", path=env["PATH"])
     if cmake is None:
-        raise InterfaceBuildError("cmake not found: `sudo apt install cmake g++`, or `pip install cmake ninja`")
+        raise InterfaceBuildError("cmake not found: `sudo apt install cmake` or `pip install cmake ninja`")
     # One folder per environment: CMake's cache must not outlive the Python and the ROS that it was made for.
-    key = "\0".join([sys.executable, sys.version, str(prefix), env["AMENT_PREFIX_PATH"], python_directory])
+    ros = find("rosidl_default_generators")
+    key = "\0".join([sys.executable, sys.version, str(ros), str(prefix), python_directory])
     folder = directory.absolute() / f"{PACKAGE}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     options = [
         f"-DCMAKE_INSTALL_PREFIX={prefix}",
@@ -125,7 +129,8 @@ def build(directory: Path, prefix: Path, python_directory: str = "") -> Path:
 def install(folder: Path, destination: Path) -> None:
     """Install what build() made below `destination` (which may be a staging folder for the prefix)."""
     env = _environment()
-    _run([shutil.which("cmake", path=env["PATH"]) or "cmake", "--install", str(folder), "--prefix", str(destination)], env)
+    cmake = shutil.which("cmake", path=env["PATH"]) or "cmake"
+    _run([cmake, "--install", str(folder), "--prefix", str(destination)], env)
 
 
 def wheel_python_directory() -> str:

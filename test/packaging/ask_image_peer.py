@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two ends of an AskImage service, without a model: proves that installed interfaces work between processes.
+"""The two ends of an AskImage service, without a model: do the installed interfaces work between processes?
 
-`ask_image_peer.py serve` answers one question and exits; `ask_image_peer.py ask QUESTION` prints the answer. Run under
-any Python with rclpy and mobilevlm_msgs.
+`ask_image_peer.py serve` answers one question and exits; `ask_image_peer.py ask QUESTION` prints the answer.
+Run under any Python with rclpy and mobilevlm_msgs.
 """
 
 import sys
