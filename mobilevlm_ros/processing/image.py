@@ -89,7 +89,7 @@ def _pad_exact(image: Pixels, size: int) -> Pixels:
 def _bicubic(image: Pixels, width: int, height: int) -> Pixels:
     from PIL import Image  # serving with the fast path needs no Pillow
 
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.BICUBIC))  # type: ignore[attr-defined]
 
 
 def _pad_fast(image: Pixels, size: int) -> Pixels:

@@ -111,7 +111,7 @@ class StreamDecoder:
             self._pending += bytes([piece])
             return self._drain(final=False)
         if not self._started:  # the first leading-space marker belongs to the encoding, not to the text
-            piece = piece.removeprefix(" ")
+            piece = self._tokenizer.decode([token_id])
             self._started = True
         return self._drain(final=True) + piece
 
