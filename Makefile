@@ -53,9 +53,8 @@ lint: ## ruff, mypy and the import rules alone
 setup: ## make the environment, and nothing else
 	@$(SETUP) run $(ROS) $(VENV)
 
-check-install: ## install by colcon (plain, linked, two packages) and by pip, and ask from a second process; about 8 minutes
-	@$(SETUP) run $(ROS) $(VENV)
-	@tools/check_install.sh $(VENV)
+check-install: ## install by colcon (plain, again, linked, two packages) and by pip, and ask each: about 10 minutes
+	@ROS=$(ROS) tools/check_install.sh
 
 clean: ## remove all that was made here, the environments too
 	rm -rf .venv .venv-* build install log dist *.egg-info demo.png .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

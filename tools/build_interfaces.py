@@ -75,8 +75,8 @@ def _environment() -> dict[str, str]:
     """The environment for CMake: this interpreter first, every ROS prefix known, no foreign sitecustomize.
 
     colcon and pip put a sitecustomize.py on PYTHONPATH that changes sys.prefix or hides installed packages;
-    the generators, which CMake runs with the same Python, must see neither. MAKEFLAGS may name a job server of
-    make that is not for us.
+    the generators, which CMake runs with the same Python, must see neither. MAKEFLAGS may name a job server
+    of make that is not for us.
     """
     env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     python_path = [p for p in env.get("PYTHONPATH", "").split(os.pathsep) if p]

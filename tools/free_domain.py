@@ -6,9 +6,9 @@ import socket
 
 
 def free_domain() -> int:
-    """A domain id from 1 to 101 (free on every platform) whose first DDS participant's port is not taken.
+    """A domain id from 1 to 101 (safe on every platform) whose first participant's port is not taken.
 
-    DDS puts domain D's ports at 7400 + 250 D; the first participant listens on offset 10 (DDSI-RTPS 2.5, 9.6.2).
+    DDS puts domain D's ports at 7400 + 250 D; the first participant's is at offset 10 (DDSI-RTPS 2.5, 9.6.2).
     """
     domains = list(range(1, 102))
     random.SystemRandom().shuffle(domains)
