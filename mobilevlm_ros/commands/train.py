@@ -56,6 +56,7 @@ def main(args: argparse.Namespace) -> int:
         threads=args.threads,
         resume=not args.from_scratch,
         compiled=not args.no_compile,
+        workers=os.cpu_count() or 1,
     )
     print(json.dumps({"checkpoint": str(output), "recipe": dataclasses.asdict(recipe)}))
     return 0

@@ -18,7 +18,9 @@ FIRST_EXAM_SEED = 5_000_000  # training draws from 1 000 000 on and stays below
 Answerer = Callable[[NDArray[np.uint8], str], str]
 
 
-def exam(count: int, first_seed: int = FIRST_EXAM_SEED, width: int = 640, height: int = 480) -> Iterator[tuple[NDArray[np.uint8], Exchange, int]]:
+def exam(
+    count: int, first_seed: int = FIRST_EXAM_SEED, width: int = 640, height: int = 480
+) -> Iterator[tuple[NDArray[np.uint8], Exchange, int]]:
     """Yield `count` (image u8 [H, W, 3] RGB, exchange, scene seed), families in turn. Deterministic."""
     given: Counter[str] = Counter()
     seed = first_seed
@@ -54,7 +56,9 @@ class Report:
             if self.asked[family]:
                 share = self.right[family] / self.asked[family]
                 lines.append(f"| {family} | {self.right[family]} | {self.asked[family]} | {share:.1%} |")
-        lines.append(f"| **all** | {sum(self.right.values())} | {sum(self.asked.values())} | **{self.accuracy:.1%}** |")
+        lines.append(
+            f"| **all** | {sum(self.right.values())} | {sum(self.asked.values())} | **{self.accuracy:.1%}** |"
+        )
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, object]:
@@ -63,7 +67,9 @@ class Report:
         return {"accuracy": self.accuracy, "families": families, "failures": self.failures}
 
 
-def grade(answer: Answerer, count: int = 2000, *, on_question: Callable[[Report], None] | None = None) -> Report:
+def grade(
+    answer: Answerer, count: int = 2000, *, on_question: Callable[[Report], None] | None = None
+) -> Report:
     """Sit the examination: `answer(image, question)` is called for each question, `on_question` after it."""
     report = Report()
     for image, exchange, seed in exam(count):
@@ -73,7 +79,13 @@ def grade(answer: Answerer, count: int = 2000, *, on_question: Callable[[Report]
             report.right[exchange.family] += 1
         else:
             report.failures.append(
-                {"seed": seed, "family": exchange.family, "question": exchange.question, "truth": exchange.truth, "answer": given}
+                {
+                    "seed": seed,
+                    "family": exchange.family,
+                    "question": exchange.question,
+                    "truth": exchange.truth,
+                    "answer": given,
+                }
             )
         if on_question is not None:
             on_question(report)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions about a rendered scene, their true answers, and whether an answer in plain language agrees with the truth."""
+"""Questions about a rendered scene, their true answers, and whether an answer agrees with the truth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,18 @@ from . import phrases
 from .render import Observation, Seen
 from .scene import KINDS, LIGHT_STATES, PAINTS
 
-FAMILIES = ("existence", "color", "position", "distance", "count", "path", "signal", "identity", "daylight", "description")
+FAMILIES = (
+    "existence",
+    "color",
+    "position",
+    "distance",
+    "count",
+    "path",
+    "signal",
+    "identity",
+    "daylight",
+    "description",
+)
 PLACES = {"left": "on the left", "ahead": "ahead", "right": "on the right"}
 NUMBERS = ("no", "one", "two", "three")
 
@@ -54,11 +65,13 @@ def describe(seen: Sequence[Seen]) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def ask(observation: Observation, family: str, rng: np.random.Generator, *, phrasings: Sequence[str] | None = None) -> Exchange | None:
+def ask(
+    observation: Observation, family: str, rng: np.random.Generator, *, phrasings: Sequence[str] | None = None
+) -> Exchange | None:
     """One question of a family about a picture, or None where the picture gives no reason for one.
 
-    `phrasings` replaces the built-in ways of asking. About half of the short-answer questions end in one of the
-    suffixes of the official benchmarks and are answered in a word.
+    `phrasings` replaces the built-in ways of asking. About half of the short-answer questions end in one of
+    the suffixes of the official benchmarks and are answered in a word.
     """
     asked = _ASKERS[family](observation.seen, observation, rng)
     if asked is None:
@@ -209,7 +222,8 @@ _ASKERS = {
 def fact(family: str, answer: str) -> str:
     """The fact an answer states, in canonical words; the empty string where it states none of its family.
 
-    Sentences and one-word answers of the same fact give the same result: `Yes, there is a cone.` and `Yes` are `yes`.
+    Sentences and one-word answers of the same fact give the same result: `Yes, there is a cone.` and `Yes`
+    are both `yes`.
     """
     text = " ".join(answer.lower().replace(",", " , ").replace(".", " ").split())
     words = text.replace(",", " ").split()
@@ -220,7 +234,9 @@ def fact(family: str, answer: str) -> str:
         return _identified(words)
     if words[:1] == ["none"] or words[:3] == ["there", "is", "no"]:
         return "0" if family == "count" else "none"
-    return next((word if family != "count" else _digit(word) for word in words if word in _VOCABULARY[family]), "")
+    return next(
+        (word if family != "count" else _digit(word) for word in words if word in _VOCABULARY[family]), ""
+    )
 
 
 def _identified(words: list[str]) -> str:

@@ -50,7 +50,8 @@ def observe(scene: Scene, seconds: float = 0.0, width: int = 640, height: int = 
     labels, visible = _draw(things, image, width, height)
     _develop(image, scene, seconds)
     seen = tuple(
-        Seen(thing, share, _bounding_box(labels == index + 1)) for index, (thing, share) in enumerate(zip(things, visible))
+        Seen(thing, share, _bounding_box(labels == index + 1))
+        for index, (thing, share) in enumerate(zip(things, visible))
     )
     return Observation(image, labels, seen, scene.light)
 
@@ -66,7 +67,9 @@ def clearly_visible(scene: Scene, phases: int = 5) -> bool:
     return True
 
 
-def _draw(things: tuple[Thing, ...] | list[Thing], image: U8 | None, width: int, height: int) -> tuple[U8, list[float]]:
+def _draw(
+    things: tuple[Thing, ...] | list[Thing], image: U8 | None, width: int, height: int
+) -> tuple[U8, list[float]]:
     """Paint far things first. Returns the label map and the visible share of each thing."""
     labels: U8 = np.zeros((height, width), np.uint8)
     full = [0] * len(things)
@@ -90,7 +93,10 @@ def _paint(canvas: U8, shape: Shape, thing: Thing, color: tuple[int, ...], line:
     foot_y = HORIZON * height + CAMERA_HEIGHT * scale
     fixed = 1 << _SUBPIXEL
     if isinstance(shape, Polygon):
-        points = [(round((foot_x + x * scale) * fixed), round((foot_y - y * scale) * fixed)) for x, y in shape.points]
+        points = [
+            (round((foot_x + x * scale) * fixed), round((foot_y - y * scale) * fixed))
+            for x, y in shape.points
+        ]
         cv2.fillPoly(canvas, [np.array(points, np.int32)], color, line, _SUBPIXEL)
     elif isinstance(shape, Ellipse):
         x, y = shape.center
@@ -118,7 +124,9 @@ def _background(scene: Scene, width: int, height: int) -> U8:
     rng = np.random.default_rng([scene.seed, 0xBAC])
     horizon = round(HORIZON * height)
     sky = np.linspace((95, 150, 215), (205, 222, 236), horizon) + rng.uniform(-18, 18, 3)
-    near_ground = np.array(((96, 98, 102), (128, 116, 92), (92, 112, 74))[int(rng.integers(3))]) + rng.uniform(-14, 14, 3)
+    near_ground = np.array(
+        ((96, 98, 102), (128, 116, 92), (92, 112, 74))[int(rng.integers(3))]
+    ) + rng.uniform(-14, 14, 3)
     ground = np.linspace(near_ground * 1.12, near_ground * 0.92, height - horizon)
     rows = np.clip(np.concatenate((sky, ground)), 0, 255).astype(np.uint8)
     image: U8 = np.ascontiguousarray(np.broadcast_to(rows[:, None, :], (height, width, 3)))
@@ -128,7 +136,9 @@ def _background(scene: Scene, width: int, height: int) -> U8:
     if rng.random() < 0.6:
         spread = rng.uniform(0.45, 0.8)
         corners = [(0.49, HORIZON), (0.51, HORIZON), (0.5 + spread, 1.0), (0.5 - spread, 1.0)]
-        cv2.fillConvexPoly(image, np.array([(x * width, y * height) for x, y in corners], np.int32), road, cv2.LINE_AA)
+        cv2.fillConvexPoly(
+            image, np.array([(x * width, y * height) for x, y in corners], np.int32), road, cv2.LINE_AA
+        )
         _lane(image, spread * 0.9, rng)
     return image
 
@@ -143,8 +153,17 @@ def _skyline(image: U8, rng: np.random.Generator, horizon: int) -> None:
         cv2.rectangle(image, (int(x - half), int(horizon - tall)), (int(x + half), horizon), wall, -1)
     else:
         leaves: RGB = (int(rng.uniform(50, 78)), int(rng.uniform(84, 112)), int(rng.uniform(48, 70)))
-        cv2.ellipse(image, (int(x), int(horizon - tall * 0.5)), (max(1, int(tall * 0.45)), max(1, int(tall * 0.5))),
-                    0, 0, 360, leaves, -1, cv2.LINE_AA)
+        cv2.ellipse(
+            image,
+            (int(x), int(horizon - tall * 0.5)),
+            (max(1, int(tall * 0.45)), max(1, int(tall * 0.5))),
+            0,
+            0,
+            360,
+            leaves,
+            -1,
+            cv2.LINE_AA,
+        )
 
 
 def _lane(image: U8, spread: float, rng: np.random.Generator) -> None:

@@ -78,7 +78,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A whole scene. Deterministic: the same seed gives the same pictures and the same truth at every time."""
+    """A whole scene. The same seed gives the same pictures and the same truth at every time."""
 
     seed: int
     things: tuple[Thing, ...]

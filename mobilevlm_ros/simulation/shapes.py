@@ -70,7 +70,10 @@ def _box(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
     lean = 0.14 * w if thing.variant % 2 else -0.14 * w
     return [
         _rect(-0.43 * w, 0, 0.43 * w, 0.8 * h, paint),
-        Polygon(((-0.43 * w, 0.8 * h), (0.43 * w, 0.8 * h), (0.43 * w + lean, h), (-0.43 * w + lean, h)), _shade(paint, 1.2)),
+        Polygon(
+            ((-0.43 * w, 0.8 * h), (0.43 * w, 0.8 * h), (0.43 * w + lean, h), (-0.43 * w + lean, h)),
+            _shade(paint, 1.2),
+        ),
         _rect(-0.05 * w, 0, 0.05 * w, 0.8 * h, _shade(paint, 0.72)),
         _rect(-0.43 * w, 0.36 * h, 0.43 * w, 0.43 * h, _shade(paint, 0.72)),
     ]
@@ -83,8 +86,13 @@ def _car(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
         _rect(-0.46 * w, 0, -0.28 * w, 0.3 * h, _DARK),
         _rect(0.28 * w, 0, 0.46 * w, 0.3 * h, _DARK),
         _rect(-0.5 * w, 0.16 * h, 0.5 * w, 0.58 * h, paint),
-        Polygon(((-0.44 * w, 0.56 * h), (0.44 * w, 0.56 * h), (0.33 * w, h), (-0.33 * w, h)), _shade(paint, 0.9)),
-        Polygon(((-0.37 * w, 0.6 * h), (0.37 * w, 0.6 * h), (0.28 * w, 0.92 * h), (-0.28 * w, 0.92 * h)), (60, 74, 92)),
+        Polygon(
+            ((-0.44 * w, 0.56 * h), (0.44 * w, 0.56 * h), (0.33 * w, h), (-0.33 * w, h)), _shade(paint, 0.9)
+        ),
+        Polygon(
+            ((-0.37 * w, 0.6 * h), (0.37 * w, 0.6 * h), (0.28 * w, 0.92 * h), (-0.28 * w, 0.92 * h)),
+            (60, 74, 92),
+        ),
         _rect(-0.47 * w, 0.42 * h, -0.33 * w, 0.52 * h, lamp),
         _rect(0.33 * w, 0.42 * h, 0.47 * w, 0.52 * h, lamp),
         _rect(-0.5 * w, 0.16 * h, 0.5 * w, 0.24 * h, _shade(paint, 0.6)),
@@ -117,8 +125,17 @@ def _person(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
         _rect(0.04 * w, 0, 0.26 * w, 0.47 * h, trousers),
         _rect(-0.5 * w, 0.42 * h, -0.32 * w, 0.58 * h, skin),
         _rect(0.32 * w, 0.42 * h, 0.5 * w, 0.58 * h, skin),
-        Polygon(((-0.34 * w, 0.44 * h), (0.34 * w, 0.44 * h), (0.5 * w, 0.56 * h), (0.42 * w, 0.82 * h),
-                 (-0.42 * w, 0.82 * h), (-0.5 * w, 0.56 * h)), shirt),
+        Polygon(
+            (
+                (-0.34 * w, 0.44 * h),
+                (0.34 * w, 0.44 * h),
+                (0.5 * w, 0.56 * h),
+                (0.42 * w, 0.82 * h),
+                (-0.42 * w, 0.82 * h),
+                (-0.5 * w, 0.56 * h),
+            ),
+            shirt,
+        ),
         Ellipse((0, 0.91 * h), (0.2 * w, 0.088 * h), skin),
         Polygon(((-0.2 * w, 0.92 * h), (0.2 * w, 0.92 * h), (0.13 * w, h), (-0.13 * w, h)), (44, 32, 26)),
     ]
@@ -128,7 +145,8 @@ def _stop_sign(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
     def octagon(scale: float, color: RGB) -> Polygon:
         corners = (math.radians(22.5 + 45 * k) for k in range(8))
         return Polygon(
-            tuple((scale * w / 2 * math.cos(a), base + h / 2 + scale * h / 2 * math.sin(a)) for a in corners), color
+            tuple((scale * w / 2 * math.cos(a), base + h / 2 + scale * h / 2 * math.sin(a)) for a in corners),
+            color,
         )
 
     return [

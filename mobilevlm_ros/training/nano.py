@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains nano, the embedded default: a small MobileVLM, from random weights, on simulated scenes.
 
-Differences from the official recipe (paper section 4): one stage instead of three, because there is no pretrained tower
-or language model to start from, and a second loss that teaches the tower what each patch shows. The heads of that loss
-are thrown away.
+Differences from the official recipe (paper section 4): one stage instead of three, because there is no
+pretrained tower or language model to start from, and a second loss that teaches the tower what each patch shows.
+The heads of that loss are thrown away.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ from .vocabulary import train_tokenizer
 
 log = logging.getLogger(__name__)
 
-FIRST_TRAINING_SEED = 1_000_000  # the demo, the tests and the evaluation use seeds outside of the training range
+FIRST_TRAINING_SEED = (
+    1_000_000  # the demo, the tests and the evaluation use seeds outside of the training range
+)
 _COLORS = (*PAINTS, "orange")
 
 
@@ -68,10 +70,19 @@ def nano_config(vocab_size: int) -> MobileVLMConfig:
     """The official architecture at a size that a laptop's CPU trains in two hours."""
     return MobileVLMConfig(
         vision=VisionConfig(
-            image_size=144, patch_size=12, hidden_size=192, intermediate_size=768, num_hidden_layers=5, num_attention_heads=6
+            image_size=144,
+            patch_size=12,
+            hidden_size=192,
+            intermediate_size=768,
+            num_hidden_layers=5,
+            num_attention_heads=6,
         ),
         language=LanguageConfig(
-            vocab_size=vocab_size, hidden_size=160, intermediate_size=448, num_hidden_layers=4, num_attention_heads=5,
+            vocab_size=vocab_size,
+            hidden_size=160,
+            intermediate_size=448,
+            num_hidden_layers=4,
+            num_attention_heads=5,
             num_key_value_heads=5,
         ),
         projector_type="ldpnet",
@@ -87,7 +98,7 @@ class PatchHeads(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(width, size) for size in (len(KINDS) + 1, len(_COLORS) + 1, 3))
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """features [B, P, D]; labels i64 [B, P, 3]. Returns the mean cross-entropy; background counts a tenth."""
+        """features [B, P, D]; labels i64 [B, P, 3]. The mean cross-entropy; background counts a tenth."""
         hidden = self.norm(features).float()
         weight = torch.where(labels[..., 0] == 0, 0.1, 1.0).flatten()
         total = hidden.new_zeros(())
@@ -99,7 +110,7 @@ class PatchHeads(nn.Module):
 
 
 class Curriculum:
-    """Draws the batch of any step from (seed, step) alone, so that a resumed run sees what an unbroken one sees."""
+    """Draws the batch of any step from (seed, step) alone: a resumed run sees what an unbroken one sees."""
 
     def __init__(self, recipe: Recipe, scenes: SceneSet, packer: Packer) -> None:
         self.recipe, self.scenes, self.packer = recipe, scenes, packer
@@ -148,7 +159,9 @@ class Curriculum:
                 yield step, batch
 
 
-def losses(model: MobileVLM, heads: PatchHeads, pixels: Tensor, patches: Tensor, batch: Batch, packer: Packer) -> tuple[Tensor, Tensor, Tensor]:
+def losses(
+    model: MobileVLM, heads: PatchHeads, pixels: Tensor, patches: Tensor, batch: Batch, packer: Packer
+) -> tuple[Tensor, Tensor, Tensor]:
     """Answer loss, patch loss, and the share of answer tokens predicted right."""
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD))
     normal = (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
@@ -158,19 +171,32 @@ def losses(model: MobileVLM, heads: PatchHeads, pixels: Tensor, patches: Tensor,
     embeddings = model.embed_tokens(ids.clamp(min=0))
     image = model.project(features).to(embeddings.dtype)
     spliced = torch.cat((embeddings[:, : packer.image_start], image, embeddings[:, packer.image_end :]), 1)
-    hidden = model.hidden_states(spliced, positions=torch.from_numpy(batch.positions), mask=torch.from_numpy(batch.mask()))
+    hidden = model.hidden_states(
+        spliced, positions=torch.from_numpy(batch.positions), mask=torch.from_numpy(batch.mask())
+    )
     taught = labels != IGNORE
     chosen, target = model.lm_head(hidden[taught]).float(), labels[taught]
     accuracy = (chosen.argmax(-1) == target).float().mean()
     return F.cross_entropy(chosen, target), heads(features, patches), accuracy
 
 
-def train_nano(output: Path, work: Path, recipe: Recipe, *, threads: int = 0, resume: bool = True, compiled: bool = True, workers: int = 1, checkpoint_every: int = 250) -> Path:
-    """Train and write a checkpoint directory to `output`. `work` holds the scenes, rendered by `workers` processes, and
-    the resumable state.
+def train_nano(
+    output: Path,
+    work: Path,
+    recipe: Recipe,
+    *,
+    threads: int = 0,
+    resume: bool = True,
+    compiled: bool = True,
+    workers: int = 1,
+    checkpoint_every: int = 250,
+) -> Path:
+    """Train and write a checkpoint directory to `output`.
 
-    Killed and started again with the same arguments, it goes on where the last state was kept. `compiled` needs a C++
-    compiler, takes a minute before the first step, and pays for itself within a hundred.
+    `work` holds the scenes, rendered by `workers` processes, and the resumable state.
+
+    Killed and started again with the same arguments, it goes on where the last state was kept. `compiled` needs
+    a C++ compiler, takes a minute before the first step, and pays for itself within a hundred.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -185,10 +211,14 @@ def train_nano(output: Path, work: Path, recipe: Recipe, *, threads: int = 0, re
     model.initialize()
     heads = PatchHeads(config.vision.hidden_size)
     vision = config.vision
-    scenes = render_scenes(FIRST_TRAINING_SEED, recipe.scenes, vision.image_size, vision.patch_size, cache=work, workers=workers)
+    scenes = render_scenes(
+        FIRST_TRAINING_SEED, recipe.scenes, vision.image_size, vision.patch_size, cache=work, workers=workers
+    )
     packer = Packer(tokenizer, config.num_image_tokens)
     trained = [*model.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(trained, recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(
+        trained, recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
+    )
     state_file, first = work / "state.pt", 0
     if resume and state_file.exists():
         state = torch.load(state_file, weights_only=True)
@@ -214,13 +244,23 @@ def train_nano(output: Path, work: Path, recipe: Recipe, *, threads: int = 0, re
         optimizer.step()
         bar.update()
         if step % 20 == 0:
-            note = {"step": step, "loss": round(answer_loss.item(), 4), "patch": round(patch_loss.item(), 4),
-                    "accuracy": round(accuracy.item(), 4), "seconds": round(time.monotonic() - started)}
+            note = {
+                "step": step,
+                "loss": round(answer_loss.item(), 4),
+                "patch": round(patch_loss.item(), 4),
+                "accuracy": round(accuracy.item(), 4),
+                "seconds": round(time.monotonic() - started),
+            }
             bar.set_postfix({key: note[key] for key in ("loss", "patch", "accuracy")})
             with open(work / "log.jsonl", "a") as file:
                 file.write(json.dumps(note) + "\n")
         if (step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps:
-            state = {"model": model.state_dict(), "heads": heads.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+            state = {
+                "model": model.state_dict(),
+                "heads": heads.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step + 1,
+            }
             torch.save(state, work / "state.tmp")
             (work / "state.tmp").replace(state_file)
     bar.close()

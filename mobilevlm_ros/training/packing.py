@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many questions behind one picture, each seeing the picture and itself alone.
 
-The picture is paid for once, yet every question stands exactly where it stands when the robot asks it: directly after
-the image, at the same positions, blind to the other questions. A share of the conversations has a second turn.
+The picture is paid for once, yet every question stands exactly where it stands when the robot asks it: directly
+after the image, at the same positions, blind to the other questions. Some conversations have a second turn.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Batch:
         """Who sees whom, bool [B, 1, T, T]: causal, within the own conversation and the shared prefix."""
         query, key = self.segments[:, :, None], self.segments[:, None, :]
         causal = np.tri(self.ids.shape[1], dtype=bool)
-        return ((((query == key) | (key == 0)) & causal)[:, None])  # padding sees padding: no empty rows
+        return (((query == key) | (key == 0)) & causal)[:, None]  # padding sees padding: no empty rows
 
 
 class Packer:
@@ -59,7 +59,9 @@ class Packer:
         for index, (question, answer) in enumerate(turns):
             asked = f"\n{question}" if index == 0 else f"{self.template.user}{question}"
             prompt = self.tokenizer.encode(asked + self.template.assistant, bos=False)
-            whole = self.tokenizer.encode(asked + self.template.assistant + self.template.answer_start + answer, bos=False)
+            whole = self.tokenizer.encode(
+                asked + self.template.assistant + self.template.answer_start + answer, bos=False
+            )
             if whole[: len(prompt)] != prompt:
                 raise ValueError(f"the prompt of {question!r} is tokenised differently with its answer")
             taught = [*whole[len(prompt) :], self.tokenizer.eos_id]
@@ -68,11 +70,15 @@ class Packer:
         return ids, labels
 
     def pack(self, samples: Sequence[Iterable[Sequence[Turn]]], length: int) -> Batch:
-        """Rows of exactly `length` positions: for each picture, its conversations in order for as long as they fit."""
+        """Rows of exactly `length` positions: each picture's conversations in order, for as long as they fit."""
         unk = self.tokenizer.unk_id
         batch = Batch(*(np.full((len(samples), length), fill, np.int64) for fill in (unk, IGNORE, 0, -1)))
         start = len(self.prefix)
-        batch.ids[:, :start], batch.positions[:, :start], batch.segments[:, :start] = self.prefix, range(start), 0
+        batch.ids[:, :start], batch.positions[:, :start], batch.segments[:, :start] = (
+            self.prefix,
+            range(start),
+            0,
+        )
         for row, conversations in enumerate(samples):
             place = start
             for number, turns in enumerate(conversations, 1):

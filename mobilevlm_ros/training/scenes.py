@@ -21,7 +21,9 @@ from mobilevlm_ros.simulation.scene import Scene
 U8 = NDArray[np.uint8]
 _NO_IMAGE: U8 = np.zeros((0, 0, 3), np.uint8)
 _SIZES = ((320, 240), (320, 240), (320, 180), (640, 480))  # (width, height); cameras differ
-_COVERED = 0.25  # share of a patch that makes it part of a thing; patches between a tenth and this are left open
+_COVERED = (
+    0.25  # share of a patch that makes it part of a thing; patches between a tenth and this are left open
+)
 OPEN = 255
 
 
@@ -41,16 +43,26 @@ class SceneSet:
         return len(self.observations)
 
 
-def render_scenes(first_seed: int, count: int, image_size: int, patch_size: int, *, cache: Path | None = None, workers: int = 1) -> SceneSet:
+def render_scenes(
+    first_seed: int,
+    count: int,
+    image_size: int,
+    patch_size: int,
+    *,
+    cache: Path | None = None,
+    workers: int = 1,
+) -> SceneSet:
     """Render `count` scenes from `first_seed` on, each at a time and camera size drawn from its seed.
 
-    With `cache` (a directory) the result is kept there, and read back by the next call with the same arguments.
+    With `cache` (a directory) the result is kept there, and read back by the next call with equal arguments.
     """
     stem = f"scenes-{first_seed}-{count}-{image_size}-{patch_size}"
     if cache is not None and (cache / f"{stem}.pkl").exists():
         with open(cache / f"{stem}.pkl", "rb") as file:
             observations = pickle.load(file)  # our own file, written below
-        return SceneSet(np.load(cache / f"{stem}-pixels.npy"), np.load(cache / f"{stem}-patches.npy"), observations)
+        return SceneSet(
+            np.load(cache / f"{stem}-pixels.npy"), np.load(cache / f"{stem}-patches.npy"), observations
+        )
     jobs = [(seed, image_size, patch_size) for seed in range(first_seed, first_seed + count)]
     bar = partial(tqdm, total=count, desc="rendering", unit="scene", disable=None)
     if workers > 1:  # spawned, not forked: OpenCV's threads do not survive a fork
@@ -88,7 +100,9 @@ def _patch_labels(observation: Observation, image_size: int, patch_size: int) ->
     labels: U8 = np.zeros((grid, grid), np.uint8)
     best = np.zeros((grid, grid), np.float32)
     for index in range(len(observation.seen)):
-        share = cv2.resize((square == index + 1).astype(np.float32), (grid, grid), interpolation=cv2.INTER_AREA)
+        share = cv2.resize(
+            (square == index + 1).astype(np.float32), (grid, grid), interpolation=cv2.INTER_AREA
+        )
         wins = share > np.maximum(best, 0.1)
         labels[wins] = np.where(share[wins] >= _COVERED, index + 1, OPEN)
         best = np.maximum(best, share)
@@ -110,10 +124,14 @@ def clutter(rng: np.random.Generator, image_size: int) -> U8:
     picture += rng.uniform(50, 200, 3).astype(np.float32)
     canvas: U8 = np.clip(picture, 0, 255).astype(np.uint8)
     for _ in range(int(rng.integers(0, 14))):
-        points = (rng.uniform(-0.1, 1.1, 2) * image_size + rng.normal(0, rng.uniform(3, 40), (int(rng.integers(3, 7)), 2)))
+        points = rng.uniform(-0.1, 1.1, 2) * image_size + rng.normal(
+            0, rng.uniform(3, 40), (int(rng.integers(3, 7)), 2)
+        )
         color = tuple(int(c) for c in rng.integers(0, 256, 3))
         if rng.random() < 0.5:
             cv2.fillPoly(canvas, [points.astype(np.int32)], color, cv2.LINE_AA)
         else:
-            cv2.polylines(canvas, [points.astype(np.int32)], False, color, int(rng.integers(1, 4)), cv2.LINE_AA)
+            cv2.polylines(
+                canvas, [points.astype(np.int32)], False, color, int(rng.integers(1, 4)), cv2.LINE_AA
+            )
     return canvas

@@ -52,7 +52,12 @@ def test_labels_box_and_zone_agree(size: tuple[int, int]) -> None:
         for index, seen in enumerate(observation.seen):
             rows, columns = np.nonzero(observation.labels == index + 1)
             left, top, right, bottom = seen.box
-            assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (left, top, right, bottom)
+            assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (
+                left,
+                top,
+                right,
+                bottom,
+            )
             if seen.visible == 1.0 and 0 < left and right < size[0]:
                 assert zone_of((left + right) / 2 / size[0]) == seen.thing.zone
 

@@ -26,7 +26,9 @@ def trained(work: Path, output: Path, recipe: Recipe = RECIPE, **options: bool) 
     return load(output).state_dict()
 
 
-def test_resumed_run_equals_an_unbroken_one(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumed_run_equals_an_unbroken_one(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unbroken = trained(work, tmp_path / "a", resume=False)
     (work / "state.pt").unlink()
     real, calls = nano.losses, []

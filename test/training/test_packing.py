@@ -69,4 +69,6 @@ def test_what_does_not_fit_is_left_out_whole(tokenizer: Tokenizer) -> None:
     used = int((whole.segments[0] >= 0).sum())
     short = packer.pack([CONVERSATIONS], used - 1)
     assert short.segments.max() == 2
-    assert np.array_equal(short.ids[0][short.segments[0] >= 0], whole.ids[0][(whole.segments[0] >= 0) & (whole.segments[0] < 3)])
+    assert np.array_equal(
+        short.ids[0][short.segments[0] >= 0], whole.ids[0][(whole.segments[0] >= 0) & (whole.segments[0] < 3)]
+    )
