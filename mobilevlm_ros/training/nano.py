@@ -2,8 +2,8 @@
 """Trains nano, the embedded default: a small MobileVLM, from random weights, on simulated scenes.
 
 Differences from the official recipe (paper section 4): one stage instead of three, because there is no
-pretrained tower or language model to start from, and a second loss that teaches the tower what each patch shows.
-The heads of that loss are thrown away.
+pretrained tower or language model to start from, and a second loss that teaches the tower what each patch
+shows. The heads of that loss are thrown away.
 """
 
 from __future__ import annotations
@@ -195,8 +195,8 @@ def train_nano(
 
     `work` holds the scenes, rendered by `workers` processes, and the resumable state.
 
-    Killed and started again with the same arguments, it goes on where the last state was kept. `compiled` needs
-    a C++ compiler, takes a minute before the first step, and pays for itself within a hundred.
+    Killed and started again with the same arguments, it goes on where the last state was kept. `compiled`
+    needs a C++ compiler, takes a minute before the first step, and pays for itself within a hundred.
     """
     if threads:
         torch.set_num_threads(threads)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many questions behind one picture, each seeing the picture and itself alone.
 
-The picture is paid for once, yet every question stands exactly where it stands when the robot asks it: directly
-after the image, at the same positions, blind to the other questions. Some conversations have a second turn.
+The picture is paid for once, yet every question stands exactly where it stands when the robot asks it:
+directly after the image, at the same positions, blind to the other questions. Some have a second turn.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Packer:
         return ids, labels
 
     def pack(self, samples: Sequence[Iterable[Sequence[Turn]]], length: int) -> Batch:
-        """Rows of exactly `length` positions: each picture's conversations in order, for as long as they fit."""
+        """Rows of exactly `length` positions: each picture's conversations in order, while they fit."""
         unk = self.tokenizer.unk_id
         batch = Batch(*(np.full((len(samples), length), fill, np.int64) for fill in (unk, IGNORE, 0, -1)))
         start = len(self.prefix)

@@ -52,7 +52,8 @@ def _sentences(scenes: int) -> Iterator[str]:
     rng = np.random.default_rng(7)
     for _ in range(scenes):  # every prompt opens with it, so its words deserve whole pieces
         yield TEMPLATES["v1"].opening
-    yield "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 . , ? ! ' \" : ; - ( ) / % & + ="
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    yield f"{letters} {letters.upper()} 0123456789 . , ? ! ' \" : ; - ( ) / % & + = < >"
     for seed in range(scenes):
         observation = observe(Scene.sample(seed), 0.0, 160, 120)
         for family in FAMILIES:
