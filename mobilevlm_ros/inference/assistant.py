@@ -20,7 +20,7 @@ from mobilevlm_ros.inference.prefix_cache import PrefixCache
 from mobilevlm_ros.inference.sampling import Sampler
 from mobilevlm_ros.inference.stopping import StopFilter
 from mobilevlm_ros.inference.types import Answer, Frame, Latency, Request
-from mobilevlm_ros.inference.validate import check_frame, check_request
+from mobilevlm_ros.inference.validate import MAX_QUESTION, check_frame, check_request
 from mobilevlm_ros.processing.image import prepare
 from mobilevlm_ros.processing.prompt import TEMPLATES, image_question
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN, StreamDecoder
@@ -66,14 +66,21 @@ class Assistant:
     Args:
         runtime: the engines and tokenizer of a bundle.
         prefix_budget: bytes of image prefixes to keep; 0 keeps none.
+        max_question: characters in a question.
         fast_preprocessing: OpenCV instead of PIL to resize frames (within the tolerance `processing.image`
             states).
     """
 
     def __init__(
-        self, runtime: Runtime, *, prefix_budget: int = 256 << 20, fast_preprocessing: bool = True
+        self,
+        runtime: Runtime,
+        *,
+        prefix_budget: int = 256 << 20,
+        max_question: int = MAX_QUESTION,
+        fast_preprocessing: bool = True,
     ) -> None:
         self.runtime = runtime
+        self.max_question = max_question
         self.fast_preprocessing = fast_preprocessing
         manifest = runtime.bundle.manifest
         self._template = TEMPLATES[manifest.template]
@@ -126,7 +133,7 @@ class Assistant:
 
     def steps(self, frame: Frame, request: Request) -> Steps:
         """The same work as `ask`, one token boundary at a time; bad input raises at the first step."""
-        request = check_request(request)
+        request = check_request(request, self.max_question)
         check_frame(frame)
         split = _Split()
         prompt = yield from self._read(frame, request, split)

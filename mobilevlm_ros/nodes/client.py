@@ -34,6 +34,10 @@ _SLICE = 0.1  # seconds between looks at Ctrl-C while waiting
 class AskImageClient:
     """Asks questions; has its own ROS context and node, so it works in any program. Not thread-safe.
 
+    Attributes:
+        node: the client's node, for subscriptions beside the questions; served by `spin` and while asking.
+        last_model: what answered last (model id and backend).
+
     Args:
         service: name of the service, relative or absolute.
         args: ROS arguments, e.g. ['--ros-args', '-r', 'ask_image:=/front/ask_image'].
@@ -42,10 +46,11 @@ class AskImageClient:
     def __init__(self, service: str = "ask_image", args: Sequence[str] | None = None) -> None:
         self._context = Context()
         rclpy.init(args=list(args or []), context=self._context)
-        self._node = rclpy.create_node("mobilevlm_client", context=self._context)
+        self.node = rclpy.create_node("mobilevlm_client", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._client = self._node.create_client(AskImage, service)
+        self._executor.add_node(self.node)
+        self.last_model = ""
+        self._client = self.node.create_client(AskImage, service)
 
     def __enter__(self) -> AskImageClient:
         return self
@@ -58,9 +63,13 @@ class AskImageClient:
     def close(self) -> None:
         """Leave the ROS graph."""
         if self._context.ok():
-            self._executor.remove_node(self._node)
-            self._node.destroy_node()
+            self._executor.remove_node(self.node)
+            self.node.destroy_node()
             self._context.try_shutdown()
+
+    def spin(self, seconds: float) -> None:
+        """Serve the node's subscriptions for some time."""
+        self._executor.spin_once(timeout_sec=seconds)
 
     def wait_for_node(self, timeout: float) -> bool:
         """Whether something serves the questions, waiting for it up to `timeout` seconds."""
@@ -112,7 +121,9 @@ class AskImageClient:
         if not future.done():
             self._client.remove_pending_request(future)
             raise RequestTimeout(f"no response from {name} within {timeout:.0f} s: check the node's log")
-        return future.result()
+        response: Any = future.result()
+        self.last_model = f"{response.model_id} on {response.backend}"
+        return response
 
 
 def as_dict(response: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 
-from mobilevlm_ros.errors import EngineError, MobileVLMError
+from mobilevlm_ros.errors import EngineError, MobileVLMError, RequestCancelled
 from mobilevlm_ros.inference.types import Answer
 from mobilevlm_ros.nodes import diagnostics, parameters, running
 from mobilevlm_ros.nodes.asking import Counts, Inquiry, fill
@@ -208,7 +208,7 @@ class MobileVLMNode(LifecycleNode):
             if self._standing.code != Status.OK or self._model is None:
                 raise Refused(self._standing.code, self._standing.message)
             question = read_question(fields, self, self._cameras)
-            await self._wait_for_frame(question, arrival)
+            await self._wait_for_frame(question, arrival, goal)
             inquiry = self._inquiries[key] = Inquiry(question, self._model, arrival)
             outcome: Answer | BaseException = await inquiry.answer(self._wake, progress)
         except Exception as error:  # becomes the status
@@ -226,10 +226,17 @@ class MobileVLMNode(LifecycleNode):
         elif isinstance(outcome, EngineError):
             self.get_logger().error(str(outcome))
 
-    async def _wait_for_frame(self, question: Question, arrival: float) -> None:
+    async def _wait_for_frame(self, question: Question, arrival: float, goal: Any) -> None:
         """Let up to `wait_for_frame` seconds pass until the camera has a frame that is fresh enough."""
         camera = question.camera
-        while camera is not None and monotonic() - arrival < question.wait_for_frame:
+        limit = question.wait_for_frame
+        if question.timeout is not None:
+            limit = min(limit, question.timeout)
+        while camera is not None and monotonic() - arrival < limit:
+            if goal is not None and goal.is_cancel_requested:
+                raise RequestCancelled("the request was cancelled while it waited for a frame")
+            if self._standing.code != Status.OK:
+                raise Refused(self._standing.code, self._standing.message)
             camera.refresh()
             age = camera.age()
             if age is not None and (question.max_age < 0 or age <= question.max_age):

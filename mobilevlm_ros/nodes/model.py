@@ -12,6 +12,7 @@ from rclpy.node import Node
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.worker import InferenceWorker
+from mobilevlm_ros.nodes.parameters import LONGEST_QUESTION
 
 
 @dataclass
@@ -45,7 +46,10 @@ def load_model(node: Node) -> Model:
         threads=value["threads"],
         spin=value["spin_threads"],
     )
-    assistant = Assistant(runtime, prefix_budget=value["prefix_cache_mb"] << 20)
+    # Questions were checked against the live parameter before they get here; this is only its upper bound.
+    assistant = Assistant(
+        runtime, prefix_budget=value["prefix_cache_mb"] << 20, max_question=LONGEST_QUESTION
+    )
     worker = InferenceWorker(capacity=value["queue_size"])
     return Model(runtime, assistant, worker, model_id(runtime), perf_counter() - start)
 

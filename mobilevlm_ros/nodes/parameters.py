@@ -18,7 +18,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from mobilevlm_ros.inference.assistant import CAPTION_PROMPT
-from mobilevlm_ros.inference.validate import MAX_TOKENS
+from mobilevlm_ros.inference.validate import MAX_QUESTION, MAX_TOKENS
+
+LONGEST_QUESTION = 100_000
+"""Upper bound of max_question_length, characters."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ SPECS = (
     Spec(
         "max_tokens", 64, "Length limit of an answer whose request names none, tokens.", True, (1, MAX_TOKENS)
     ),
-    Spec("max_question_length", 2000, "Longest question, characters.", True, (1, 100000)),
+    Spec("max_question_length", MAX_QUESTION, "Longest question, characters.", True, (1, LONGEST_QUESTION)),
     Spec(
         "caption_rate",
         1.0,

@@ -19,7 +19,7 @@ from mobilevlm_ros.errors import (
 )
 
 
-class Refused(MobileVLMError):  # noqa: N818  named like the errors beside it
+class Refused(MobileVLMError):
     """A request that the node refuses before it reaches the model.
 
     Attributes:

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that come with the package, and a ROS domain for private use. Needs no ROS."""
+
+from __future__ import annotations
+
+import random
+import socket
+from pathlib import Path
+
+
+def shared_file(*parts: str) -> Path | None:
+    """A file of the package's share directory, e.g. shared_file('config', 'fastdds.xml'); None where it is
+    missing.
+
+    In a source checkout that is the repository, elsewhere <prefix>/share/mobilevlm_ros.
+    """
+    here = Path(__file__).resolve()
+    roots = [here.parents[2], *(parent / "share" / "mobilevlm_ros" for parent in here.parents)]
+    return next((file for root in roots if (file := root.joinpath(*parts)).is_file()), None)
+
+
+def free_domain() -> int:
+    """A ROS_DOMAIN_ID from 1 to 101 that nobody uses on this machine.
+
+    DDS puts domain D's ports at 7400 + 250 D, its first participant listens on offset 10 (DDSI-RTPS 2.5,
+    9.6.2).
+
+    Raises:
+        RuntimeError: all are taken.
+    """
+    for domain in random.SystemRandom().sample(range(1, 102), 101):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("0.0.0.0", 7400 + 250 * domain + 10))
+            except OSError:
+                continue
+            return domain
+    raise RuntimeError("every ROS domain from 1 to 101 is in use on this machine: stop some ROS nodes")
+
+
+def private_environment(base: dict[str, str]) -> dict[str, str]:
+    """`base` with a domain of its own on this machine only, and room for raw images in shared memory."""
+    environment = dict(base)
+    environment["ROS_DOMAIN_ID"] = str(free_domain())
+    environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"  # Jazzy and later
+    if base.get("ROS_DISTRO") == "humble":
+        environment["ROS_LOCALHOST_ONLY"] = "1"
+    environment["PYTHONUNBUFFERED"] = "1"
+    profile = shared_file("config", "fastdds.xml")
+    if profile is not None:
+        # Fast DDS 2 and 3 know it by different names, and 3 warns about the old one.
+        old = base.get("ROS_DISTRO") in ("humble", "jazzy")
+        environment.setdefault(f"FAST{'RTPS' if old else 'DDS'}_DEFAULT_PROFILES_FILE", str(profile))
+    return environment

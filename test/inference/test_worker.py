@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+import threading
+import time
+from collections.abc import Generator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mobilevlm_ros.errors import Busy, RequestCancelled, RequestTimeout
+from mobilevlm_ros.inference.worker import InferenceWorker, Priority
+
+LIMIT = 20.0  # seconds that nothing here takes unless it hangs
+
+
+def steps(log: list[str], name: str, count: int = 3, gate: threading.Event | None = None) -> Any:
+    def work() -> Generator[str, None, str]:
+        for index in range(count):
+            if gate is not None and index == 1:
+                gate.wait(LIMIT)
+            log.append(f"{name}{index}")
+            yield name
+        return name
+
+    return work
+
+
+class Hold:
+    """Keeps the worker busy until released, so that a test can fill the queue behind it."""
+
+    def __init__(self, worker: InferenceWorker, **options: Any) -> None:
+        self._started, self._release = threading.Event(), threading.Event()
+        self.ticket = worker.submit(self._work, **options)
+        assert self._started.wait(LIMIT)
+
+    def _work(self) -> Generator[None, None, str]:
+        self._started.set()
+        self._release.wait(LIMIT)
+        yield None
+        return "held"
+
+    def release(self) -> None:
+        self._release.set()
+
+
+@pytest.fixture
+def worker() -> Generator[InferenceWorker, None, None]:
+    made = InferenceWorker(capacity=4)
+    yield made
+    assert made.close(LIMIT)
+
+
+def test_work_runs_by_priority_then_by_arrival(worker: InferenceWorker) -> None:
+    log: list[str] = []
+    hold = Hold(worker)
+    tickets = [
+        worker.submit(steps(log, "c", 1), priority=Priority.CAPTION),
+        worker.submit(steps(log, "m", 1), priority=Priority.MONITOR),
+        worker.submit(steps(log, "q", 1)),
+        worker.submit(steps(log, "r", 1)),
+    ]
+    hold.release()
+    assert [t.future.result(LIMIT) for t in tickets] == ["c", "m", "q", "r"]
+    assert log == ["q0", "r0", "m0", "c0"]
+
+
+def test_a_question_interrupts_at_a_step_and_the_interrupted_work_goes_on(worker: InferenceWorker) -> None:
+    log: list[str] = []
+    gate = threading.Event()
+    monitor = worker.submit(steps(log, "m", 4, gate), priority=Priority.MONITOR)
+    question = worker.submit(steps(log, "q", 2))
+    gate.set()
+    assert question.future.result(LIMIT) == "q" and monitor.future.result(LIMIT) == "m"
+    assert sorted(log) == ["m0", "m1", "m2", "m3", "q0", "q1"]
+    assert log.index("q1") - log.index("q0") == 1 and log[-1] == "m3"
+
+
+def test_work_that_cannot_resume_gives_way_for_good(worker: InferenceWorker) -> None:
+    log: list[str] = []
+    hold = Hold(worker, priority=Priority.CAPTION, resumable=False)
+    question = worker.submit(steps(log, "q"))
+    hold.release()
+    assert question.future.result(LIMIT) == "q"
+    with pytest.raises(Busy, match="more urgent"):
+        hold.ticket.future.result(LIMIT)
+
+
+def test_a_full_queue_refuses_equals_and_lets_the_urgent_in(worker: InferenceWorker) -> None:
+    hold = Hold(worker)
+    captions = [worker.submit(steps([], "c"), priority=Priority.CAPTION) for _ in range(4)]
+    with pytest.raises(Busy, match="4 requests are waiting"):
+        worker.submit(steps([], "c"), priority=Priority.CAPTION)
+    question = worker.submit(steps([], "q"))
+    with pytest.raises(Busy, match="gave way"):
+        captions[-1].future.result(LIMIT)
+    hold.release()
+    assert question.future.result(LIMIT) == "q"
+    assert [c.future.result(LIMIT) for c in captions[:-1]] == ["c"] * 3
+
+
+def test_cancelled_and_late_work_is_never_started(worker: InferenceWorker) -> None:
+    log: list[str] = []
+    hold = Hold(worker)
+    late = worker.submit(steps(log, "late"), timeout=0.0)
+    gone = worker.submit(steps(log, "gone"))
+    worker.cancel(gone)
+    hold.release()
+    with pytest.raises(RequestTimeout, match="timeout"):
+        late.future.result(LIMIT)
+    with pytest.raises(RequestCancelled):
+        gone.future.result(LIMIT)
+    assert log == []
+
+
+def test_running_work_is_cancelled_at_its_next_step(worker: InferenceWorker) -> None:
+    started, closed = threading.Event(), threading.Event()
+
+    def endless() -> Generator[int, None, None]:
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.set()
+
+    ticket = worker.submit(endless, on_step=lambda _: started.set())
+    assert started.wait(LIMIT)
+    worker.cancel(ticket)
+    with pytest.raises(RequestCancelled):
+        ticket.future.result(LIMIT)
+    assert closed.is_set()
+
+
+def test_running_work_times_out_at_its_next_step(worker: InferenceWorker) -> None:
+    def slow() -> Generator[int, None, None]:
+        while True:
+            time.sleep(0.001)
+            yield 1
+
+    ticket = worker.submit(slow, timeout=0.02)
+    with pytest.raises(RequestTimeout):
+        ticket.future.result(LIMIT)
+
+
+def test_an_error_ends_its_request_only(worker: InferenceWorker) -> None:
+    def broken() -> Generator[int, None, None]:
+        yield 1
+        raise ValueError("no")
+
+    def refused() -> Generator[int, None, None]:
+        raise ValueError("at once")
+
+    for work in (broken, refused):
+        with pytest.raises(ValueError):
+            worker.submit(work).future.result(LIMIT)
+    assert worker.submit(steps([], "q")).future.result(LIMIT) == "q"
+
+
+def test_every_yielded_value_is_reported_in_order(worker: InferenceWorker) -> None:
+    seen: list[Any] = []
+
+    def work() -> Generator[int, None, str]:
+        yield from range(5)
+        return "done"
+
+    assert worker.submit(work, on_step=seen.append).future.result(LIMIT) == "done"
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_closing_cancels_everything_and_refuses_more() -> None:
+    worker = InferenceWorker()
+    hold = Hold(worker)
+    waiting = worker.submit(steps([], "q"))
+    closer = threading.Thread(target=worker.close)
+    closer.start()
+    with pytest.raises(Busy):
+        while True:
+            worker.submit(steps([], "x"))
+    hold.release()
+    closer.join(LIMIT)
+    for ticket in (hold.ticket, waiting):
+        with pytest.raises(RequestCancelled):
+            ticket.future.result(LIMIT)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(list(Priority)),
+            st.integers(0, 4),  # steps
+            st.booleans(),  # resumable
+            st.booleans(),  # cancelled right away
+            st.sampled_from([None, 0.0, LIMIT]),  # timeout
+        ),
+        max_size=24,
+    )
+)
+def test_no_request_is_lost_or_answered_twice_or_with_another_ones_answer(jobs: list[tuple]) -> None:
+    worker = InferenceWorker(capacity=6)
+    ended: list[int] = []
+    futures: list[tuple[int, Future]] = []
+    for index, (priority, count, resumable, cancelled, timeout) in enumerate(jobs):
+
+        def work(index: int = index, count: int = count) -> Generator[None, None, int]:
+            for _ in range(count):
+                yield None
+            return index
+
+        try:
+            ticket = worker.submit(work, priority=priority, resumable=resumable, timeout=timeout)
+        except Busy:
+            continue
+        ticket.future.add_done_callback(lambda _, index=index: ended.append(index))
+        futures.append((index, ticket.future))
+        if cancelled:
+            worker.cancel(ticket)
+    for index, future in futures:
+        error = future.exception(LIMIT)
+        assert (
+            isinstance(error, (Busy, RequestCancelled, RequestTimeout)) if error else future.result() == index
+        )
+    assert worker.close(LIMIT)
+    assert sorted(ended) == [index for index, _ in futures]
