@@ -1,47 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every test session gets a ROS domain of its own on this machine, so that it neither hears nor disturbs others."""
+"""Every test session has a ROS domain of its own on this machine: it neither hears nor disturbs others."""
 
-import importlib.util
 import os
-from pathlib import Path
 
-import pytest
-
-_path = Path(__file__).resolve().parent.parent / "tools" / "free_domain.py"
-_spec = importlib.util.spec_from_file_location("free_domain", _path)
-assert _spec and _spec.loader
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
+from mobilevlm_ros.nodes.resources import private_environment
 
 # Before anything imports rclpy; child processes inherit it.
-os.environ["ROS_DOMAIN_ID"] = str(_module.free_domain())
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_LOCALHOST_ONLY"] = "1" if os.environ.get("ROS_DISTRO") == "humble" else "0"
-os.environ["PYTHONUNBUFFERED"] = "1"  # what a child prints is there when it is read
-
-ROOT = Path(__file__).resolve().parent.parent
-NANO = ROOT / "models" / "nano" / "bundle"
-
-
-@pytest.fixture(scope="session")
-def nano() -> Path:
-    """The shipped bundle, whose answers are true; do not change it."""
-    if not NANO.is_dir():
-        pytest.skip(f"{NANO} is missing: its answers are what this test is about")
-    return NANO
-
-
-@pytest.fixture(scope="session")
-def any_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle that runs: nano's where it is shipped, else one of a few kilobytes with random weights."""
-    if NANO.is_dir():
-        return NANO
-    pytest.importorskip("torch", reason="without models/nano/bundle one has to be built with PyTorch")
-    from mobilevlm_ros.engine.build import build_bundle
-    from mobilevlm_ros.engine.random_checkpoint import CONFIGS, write_random_checkpoint
-
-    path = tmp_path_factory.mktemp("any_bundle")
-    tokenizer = ROOT / "test" / "data" / "parity" / "ckpt" / "tiny-ldpnet" / "tokenizer.model"
-    write_random_checkpoint(CONFIGS["tiny"], path / "checkpoint", tokenizer)
-    build_bundle(path / "checkpoint", path / "bundle")
-    return path / "bundle"
+os.environ.update(private_environment(dict(os.environ)))
