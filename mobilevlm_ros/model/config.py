@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.model.clip_directory import find_clip_directory
-from mobilevlm_ros.model.json_fields import Json, build, read_json, require
+from mobilevlm_ros.model.json_fields import Json, build, naming, read_json, require
 
 LDPV2_GRID = 12
 """LDPv2 always pools to 12 x 12 tokens, whatever comes in."""
@@ -171,17 +171,19 @@ class MobileVLMConfig:
         own = isinstance(data.get("vision_config"), dict)
         if own:
             vision = VisionConfig.from_json(data, f"{source} (vision_config)")
-        config = cls(
-            vision=vision or VisionConfig(),
-            language=LanguageConfig.from_json(data, source),
-            # `linear` is what the official builder assumes for a checkpoint that does not say.
-            projector_type=str(data.get("mm_projector_type", "linear")),
-            select_layer=layer,
-            select_feature=str(data.get("mm_vision_select_feature", "patch")),
-            image_aspect_ratio=str(data.get("image_aspect_ratio") or "square"),
-            vision_tower=str(data["mm_vision_tower"]) if data.get("mm_vision_tower") else None,
-            own_vision=own,
-        )
+        language = LanguageConfig.from_json(data, source)
+        with naming(source):
+            config = cls(
+                vision=vision or VisionConfig(),
+                language=language,
+                # `linear` is what the official builder assumes for a checkpoint that does not say.
+                projector_type=str(data.get("mm_projector_type", "linear")),
+                select_layer=layer,
+                select_feature=str(data.get("mm_vision_select_feature", "patch")),
+                image_aspect_ratio=str(data.get("image_aspect_ratio") or "square"),
+                vision_tower=str(data["mm_vision_tower"]) if data.get("mm_vision_tower") else None,
+                own_vision=own,
+            )
         size = config.vision.hidden_size
         require(
             data.get("mm_hidden_size", size) == size,
@@ -271,7 +273,7 @@ def _rope_factor(data: Json, source: str) -> float:
         return 1.0
     kind = scaling.get("type", scaling.get("rope_type")) if isinstance(scaling, dict) else scaling
     factor = scaling.get("factor") if isinstance(scaling, dict) else None
-    if kind != "linear" or not isinstance(factor, (int, float)) or factor < 1:
+    if kind != "linear" or not isinstance(factor, (int, float)) or not 1 <= factor < 1024:
         raise CheckpointError(
             f"{source}: rope_scaling {scaling!r} is not supported; use {{'type': 'linear', 'factor': >= 1}}"
         )

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +39,15 @@ def require(condition: bool, message: str) -> None:
         raise CheckpointError(message)
 
 
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Puts `source` before the message of any CheckpointError raised inside."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+
+
 def build(cls: type[T], data: Json, source: str) -> T:
     """The dataclass `cls` from those keys of `data` that it knows; null and absent keys take its defaults.
 
@@ -53,10 +63,8 @@ def build(cls: type[T], data: Json, source: str) -> T:
             f"{source}: {item.name} is {value!r}; expected a positive {item.type}",
         )
         values[item.name] = float(value) if item.type == "float" else value
-    try:
+    with naming(source):
         return cls(**values)
-    except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error}") from error
 
 
 def _fits(value: object, kind: str) -> bool:

@@ -7,7 +7,7 @@ the papers' ablations, keep it. Parameter names are the checkpoints'; the GELU i
 
 from __future__ import annotations
 
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilevlm_ros.model.config import LDPV2_GRID, MobileVLMConfig
