@@ -2,8 +2,38 @@
 """Every test session has a ROS domain of its own on this machine: it neither hears nor disturbs others."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 from mobilevlm_ros.nodes.resources import private_environment
 
 # Before anything imports rclpy; child processes inherit it.
 os.environ.update(private_environment(dict(os.environ)))
+
+ROOT = Path(__file__).resolve().parent.parent
+NANO = ROOT / "models" / "nano" / "bundle"
+
+
+@pytest.fixture(scope="session")
+def nano() -> Path:
+    """The shipped bundle, whose answers are true; do not change it."""
+    if not NANO.is_dir():
+        pytest.skip(f"{NANO} is missing: its answers are what this test is about")
+    return NANO
+
+
+@pytest.fixture(scope="session")
+def any_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that runs: nano's where it is shipped, else one of a few kilobytes with random weights."""
+    if NANO.is_dir():
+        return NANO
+    pytest.importorskip("torch", reason="without models/nano/bundle one has to be built with PyTorch")
+    from mobilevlm_ros.engine.build import build_bundle
+    from mobilevlm_ros.engine.random_checkpoint import CONFIGS, write_random_checkpoint
+
+    path = tmp_path_factory.mktemp("any_bundle")
+    tokenizer = ROOT / "test" / "data" / "parity" / "ckpt" / "tiny-ldpnet" / "tokenizer.model"
+    write_random_checkpoint(CONFIGS["tiny"], path / "checkpoint", tokenizer)
+    build_bundle(path / "checkpoint", path / "bundle")
+    return path / "bundle"

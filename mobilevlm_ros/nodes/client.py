@@ -81,7 +81,7 @@ class AskImageClient:
         *,
         camera: str = "",
         choices: Sequence[str] = (),
-        image: NDArray[np.uint8] | None = None,
+        image: NDArray[np.uint8] | Image | None = None,
         timeout: float = 30.0,
         **fields: Any,
     ) -> Any:
@@ -91,7 +91,7 @@ class AskImageClient:
             question: plain language.
             camera: name of a configured camera; empty for the default one.
             choices: possible answers; empty for free text.
-            image: RGB u8[H, W, 3] to ask about instead of a camera's picture.
+            image: RGB u8[H, W, 3] or a message to ask about instead of a camera's picture.
             timeout: seconds, for finding the node and for the answer.
             fields: any other field of the request.
 
@@ -101,7 +101,9 @@ class AskImageClient:
         request = AskImage.Request(
             question=question, camera=camera, choices=list(choices), timeout=float(timeout), **fields
         )
-        if image is not None:
+        if isinstance(image, Image):
+            request.image = image
+        elif image is not None:
             height, width = image.shape[:2]
             request.image = Image(height=height, width=width, encoding="rgb8", step=width * 3)
             request.image.data = np.ascontiguousarray(image).tobytes()

@@ -164,7 +164,8 @@ def main(args: Sequence[str] | None = None) -> int:
             client = stack.enter_context(AskImageClient())
             print(
                 f"three processes on ROS domain {os.environ['ROS_DOMAIN_ID']}: "
-                f"camera (pid {camera.process.pid}), node (pid {node.process.pid}), client (pid {os.getpid()})"
+                f"camera (pid {camera.process.pid}), node (pid {node.process.pid}), "
+                f"client (pid {os.getpid()})"
             )
             demo = Demo(client, (camera, node))
             rows = demo.rows

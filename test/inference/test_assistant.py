@@ -23,7 +23,7 @@ def assistant(runtime: Runtime) -> Assistant:
 
 
 def from_scratch(runtime: Runtime, frame: Frame, request: Request) -> tuple[list[int], list[float]]:
-    """Greedy ids and their probabilities, recomputing the whole prompt for each token: no cache is involved."""
+    """Greedy ids and their probabilities, recomputing the whole prompt for each token, without cache."""
     prompt = runtime.tokenizer.encode_prompt(
         TEMPLATES["v1"].render([(image_question(request.question), None)])
     )

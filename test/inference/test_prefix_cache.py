@@ -8,7 +8,7 @@ from mobilevlm_ros.inference.prefix_cache import PrefixCache
 
 
 def filled(runtime: Runtime, tokens: int) -> Any:
-    cache = runtime.language.new_cache()
+    cache = runtime.language.new_cache(capacity=tokens)
     runtime.language.forward(
         np.zeros((1, tokens, runtime.language.hidden_size), np.float32), cache, num_logits=0
     )
@@ -38,5 +38,5 @@ def test_replacing_a_key_counts_once(runtime: Runtime) -> None:
 def test_what_is_larger_than_the_budget_is_not_kept_and_displaces_nothing(runtime: Runtime) -> None:
     kept: PrefixCache[str] = PrefixCache(budget=filled(runtime, 8).nbytes)
     kept.put("a", filled(runtime, 8))
-    kept.put("b", filled(runtime, 200))
+    kept.put("b", filled(runtime, 9))
     assert "a" in kept and "b" not in kept

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real nodes in processes of their own, started once, and a client that talks to them over DDS."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Generator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import cv2
+import pytest
+
+if importlib.util.find_spec("rclpy") is None or importlib.util.find_spec("mobilevlm_msgs") is None:
+    # What needs no ROS is tested anyway.
+    collect_ignore_glob = ["test_node_*.py", "test_client.py", "test_camera_node.py", "test_demo.py"]
+else:
+    from mobilevlm_ros.nodes.children import Child
+    from mobilevlm_ros.nodes.client import AskImageClient
+
+LIMIT = 90.0
+"""Seconds for anything to happen on a machine that is busy with something else."""
+
+SEED = 3
+
+
+class Graph:
+    """The client's side of the graph, and the processes on the other side."""
+
+    def __init__(self) -> None:
+        self.client = AskImageClient()
+        self.node = self.client.node
+        self.children: list[Child] = []
+
+    def start(self, name: str, parameters: dict[str, object], *remappings: str) -> Child:
+        """Start `camera_node` or `mobilevlm_node` in a process."""
+        child = Child(name, f"mobilevlm_ros.nodes.{name}", parameters, os.environ, remappings)
+        self.children.append(child)
+        return child
+
+    def until(self, condition: Callable[[], Any], what: str = "it") -> Any:
+        """Serve our subscriptions until a condition holds; its value."""
+        end = monotonic() + LIMIT
+        while not (value := condition()):
+            if monotonic() > end:
+                logs = "\n".join(f"--- {child.name}\n{child.log(30)}" for child in self.children)
+                pytest.fail(f"{what} did not happen within {LIMIT:.0f} s\n{logs}")
+            self.client.spin(0.05)
+        return value
+
+    def call(self, kind: Any, service: str, request: Any) -> Any:
+        """The response of any service."""
+        client = self.node.create_client(kind, service)
+        assert client.wait_for_service(LIMIT), f"{service} is not there"
+        future = client.call_async(request)
+        self.until(future.done, service)
+        self.node.destroy_client(client)
+        return future.result()
+
+    def close(self) -> None:
+        """End all processes."""
+        for child in self.children:
+            child.stop()
+        self.client.close()
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    """Of the scene that the default camera sees."""
+    return SEED
+
+
+@pytest.fixture(scope="session")
+def graph() -> Generator[Graph, None, None]:
+    made = Graph()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real photograph at 1280x720."""
+    data = pytest.importorskip("skimage.data", reason="scikit-image ships the photograph")
+    path = tmp_path_factory.mktemp("photo") / "astronaut.png"
+    picture = cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)
+    cv2.imwrite(str(path), cv2.resize(picture, (1280, 720)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def node(graph: Graph, any_bundle: Path, photo: Path) -> Child:
+    """The node with four cameras: the default one sees a scene, 'photo' a photograph, 'odd' what a test
+    publishes, and nobody publishes 'silent'.
+    """
+    graph.start("camera_node", {"seed": SEED, "rate": 10.0})
+    graph.start(
+        "camera_node",
+        {"photo": photo, "rate": 2.0, "frame_id": "photo_optical_frame"},
+        "__node:=photo_camera",
+        "image:=photo/image",
+        "image/compressed:=photo/image/compressed",
+    )
+    parameters = {
+        "bundle": any_bundle,
+        "threads": 1,
+        "cameras": "['', 'photo', 'odd', 'silent']",
+        "caption_max_tokens": 16,
+        "caption_rate": 5.0,
+    }
+    child = graph.start("mobilevlm_node", parameters)
+    warm_up = graph.client.ask("Is it?", timeout=LIMIT, wait_for_frame=LIMIT, choices=["yes", "no"])
+    assert warm_up.status.code == 1, f"{warm_up.status.message}\n{child.log()}"
+    return child
+
+
+@pytest.fixture
+def ask(graph: Graph, node: Child) -> Callable[..., Any]:
+    """Ask the session's node; frames of any age will do unless the test says otherwise."""
+
+    def put(question: str = "What is on the left?", **fields: Any) -> Any:
+        options = {"max_tokens": 8, "max_age": -1.0, "wait_for_frame": 20.0, "timeout": LIMIT, **fields}
+        return graph.client.ask(question, **options)
+
+    return put
