@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -218,15 +217,15 @@ class Assistant:
         sampler = Sampler(request.temperature, request.top_p, request.seed, request.repetition_penalty)
         stream, shown = StreamDecoder(tokenizer), StopFilter(request.stop)
         pieces: list[str] = []
-        log_probs: list[float] = []
+        probabilities: list[float] = []
         logits, finish = prompt.logits, "length"
         limit = min(request.max_tokens, language.max_length - prompt.tokens)
-        while len(log_probs) < limit:
+        while len(probabilities) < limit:
             token, probability = sampler.pick(logits)
             if token in self._stop_ids:
                 finish = "stop"
                 break
-            log_probs.append(math.log(probability))
+            probabilities.append(probability)
             pieces.append(shown.push(stream.push(token)))
             split.lap("decode")
             yield pieces[-1]
@@ -234,18 +233,18 @@ class Assistant:
             if shown.stopped:
                 finish = "stop"
                 break
-            if len(log_probs) < limit:
+            if len(probabilities) < limit:
                 embedding = language.embed(np.array([token], dtype=np.int64))
                 logits = language.forward(embedding[None], prompt.cache)[0, -1]
         pieces.append(shown.push(stream.flush()) + shown.flush())
         split.lap("decode")
         return Answer(
             text="".join(pieces).strip(),
-            confidence=math.exp(sum(log_probs) / len(log_probs)) if log_probs else 0.0,
+            confidence=min(probabilities, default=0.0),  # a sentence is as sure as its least sure word
             latency=split.latency(),
             prompt_tokens=prompt.tokens,
             reused_tokens=prompt.reused,
-            generated_tokens=len(log_probs),
+            generated_tokens=len(probabilities),
             finish_reason=finish,
         )
 

@@ -80,8 +80,7 @@ class Answer:
 
     Attributes:
         text: the answer, stripped; one of the choices where there were choices.
-        confidence: in [0, 1]; geometric mean probability of the answer's tokens, or the probability of the
-            choice.
+        confidence: in [0, 1]; the probability of the least sure token of the answer, or of the choice.
         choice_probabilities: one for each choice in the order of the request, summing to 1; empty without
             choices.
         latency: the split, in seconds.
