@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped nano model: the bundle comes from the checkpoint, and the answers are what its card says."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mobilevlm_ros.engine.agreement import measure
+from mobilevlm_ros.engine.build import build_bundle
+from mobilevlm_ros.engine.runtime import Runtime, load_runtime
+from mobilevlm_ros.evaluation.exam import exam, grade
+from mobilevlm_ros.inference.assistant import Assistant
+from mobilevlm_ros.inference.types import Frame, Request
+from mobilevlm_ros.training.nano import nano_config
+
+CHECKPOINT = Path(__file__).resolve().parents[2] / "models" / "nano"
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def runtime(nano: Path) -> Runtime:
+    return load_runtime(nano, "onnxruntime", threads=1)
+
+
+def test_build_makes_the_shipped_bundle(nano: Path, tmp_path: Path) -> None:
+    """The weights are equal to the last byte; the graphs around them depend on the version of onnx."""
+    build_bundle(CHECKPOINT, tmp_path / "bundle", name="nano")
+    for name in ("vision.onnx.data", "decoder.onnx.data", "embeddings.npy", "tokenizer.model"):
+        shipped, built = (
+            hashlib.sha256((d / name).read_bytes()).digest() for d in (nano, tmp_path / "bundle")
+        )
+        assert shipped == built, name
+    source = json.loads((nano / "bundle.json").read_text())["source"]
+    assert source == json.loads((tmp_path / "bundle" / "bundle.json").read_text())["source"]
+    rebuilt = load_runtime(tmp_path / "bundle", "onnxruntime", threads=1)
+    image, exchange, _ = next(exam(1))
+    given = [
+        Assistant(r).ask(Frame(image), Request(exchange.question)) for r in (load_runtime(nano), rebuilt)
+    ]
+    assert given[0].text == given[1].text
+
+
+def test_checkpoint_is_official_in_layout_and_small() -> None:
+    assert (CHECKPOINT / "model.safetensors").stat().st_size <= 16 * MEGABYTE
+    data = json.loads((CHECKPOINT / "config.json").read_text())
+    assert data["model_type"] == "mobilevlm"
+    assert data["mm_projector_type"] == "ldpnet"
+    recipe = json.loads((CHECKPOINT / "recipe.json").read_text())
+    assert recipe["steps"] > 0
+    assert nano_config(data["vocab_size"]).to_json_dict() == data
+
+
+def test_bundle_agrees_with_the_float_model(runtime: Runtime) -> None:
+    """A share of the 1000 questions that the model card reports on."""
+    questions = [(image, exchange.question) for image, exchange, _ in exam(200, first_seed=6_000_000)]
+    agreement = measure(load_runtime(CHECKPOINT, "torch", threads=1), runtime, questions)
+    assert agreement.fraction >= 0.99, agreement.different
+
+
+def test_passes_its_exam(runtime: Runtime) -> None:
+    """The first questions of the exam of `mobilevlm eval nano`."""
+    assistant = Assistant(runtime)
+    report = grade(lambda image, question: assistant.ask(Frame(image), Request(question)).text, 300)
+    assert report.accuracy >= 0.95, report.failures
+
+
+def test_a_second_question_may_follow_the_first(runtime: Runtime) -> None:
+    """Asked again about the same frame, the prefix is reused and the answer is the same."""
+    image, exchange, _ = next(exam(1))
+    assistant, frame = Assistant(runtime), Frame(image)
+    first, again = (assistant.ask(frame, Request(exchange.question)) for _ in range(2))
+    assert first.text == again.text
+    assert again.reused_tokens > first.reused_tokens
+
+
+@pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee"])
+def test_is_unsure_about_a_real_photograph(runtime: Runtime, name: str) -> None:
+    """Nano knows simulated scenes only, and must not pretend otherwise."""
+    data = pytest.importorskip("skimage.data")
+    photo = np.ascontiguousarray(getattr(data, name)())
+    answer = Assistant(runtime).ask(Frame(photo), Request("Describe the scene."))
+    assert answer.text
+    assert answer.confidence < 0.7
+
+
+def test_is_sure_about_its_own_world(runtime: Runtime) -> None:
+    assistant = Assistant(runtime)
+    sure = [assistant.ask(Frame(image), Request(e.question)).confidence for image, e, _ in exam(60)]
+    assert np.median(sure) > 0.9
