@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every test session has a ROS domain of its own on this machine: it neither hears nor disturbs others."""
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,13 @@ def any_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_random_checkpoint(CONFIGS["tiny"], path / "checkpoint", tokenizer)
     build_bundle(path / "checkpoint", path / "bundle")
     return path / "bundle"
+
+
+@pytest.fixture(scope="session")
+def endless_bundle(any_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, but no token ends an answer: it goes on until max_tokens, a timeout or a cancel."""
+    path = tmp_path_factory.mktemp("endless") / "bundle"
+    shutil.copytree(any_bundle, path)
+    manifest = json.loads((path / "bundle.json").read_text())
+    (path / "bundle.json").write_text(json.dumps({**manifest, "stop_ids": []}))
+    return path

@@ -84,7 +84,7 @@ class Assistant:
         manifest = runtime.bundle.manifest
         self._template = TEMPLATES[manifest.template]
         self._aspect = manifest.image_aspect
-        self._stop_ids = frozenset((*manifest.stop_ids, runtime.tokenizer.eos_id))
+        self._stop_ids = frozenset(manifest.stop_ids)
         self._images: PrefixCache[tuple[bytes, tuple[int, ...]]] = PrefixCache(prefix_budget)
         self._systems: dict[tuple[int, ...], KVCache] = {}
         self._last: tuple[Frame, NDArray[np.uint8], bytes] | None = None

@@ -16,6 +16,7 @@ from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.task import Future
 
 from mobilevlm_ros.errors import EngineError, MobileVLMError, RequestCancelled
@@ -34,6 +35,9 @@ REFRESH_PERIOD = 0.5
 CAPTION_TICK = 1 / 30
 FRAME_POLL = 0.05
 """Seconds between looks while a request waits for a frame."""
+
+SERVICE_QOS = QoSProfile(depth=256, reliability=QoSReliabilityPolicy.RELIABLE)
+"""The default keeps 10 requests and silently drops the rest of a burst: its clients would wait for ever."""
 
 _UNCONFIGURED = "the node is not configured yet: run `ros2 lifecycle set <node> configure`, then activate"
 _INACTIVE = "the node is not active: run `ros2 lifecycle set <node> activate`"
@@ -56,7 +60,9 @@ class MobileVLMNode(LifecycleNode):
         self._group = ReentrantCallbackGroup()  # many requests may wait at once
         parameters.declare(self, lambda: self._model is None)
         # Services exist in every state: a client gets the reason instead of waiting for a server.
-        self._service = self.create_service(AskImage, "ask_image", self._on_ask, callback_group=self._group)
+        self._service = self.create_service(
+            AskImage, "ask_image", self._on_ask, qos_profile=SERVICE_QOS, callback_group=self._group
+        )
         self._action = ActionServer(
             self,
             AskImageAction,
@@ -64,6 +70,9 @@ class MobileVLMNode(LifecycleNode):
             execute_callback=self._on_goal,
             cancel_callback=self._on_cancel,
             callback_group=self._group,
+            goal_service_qos_profile=SERVICE_QOS,
+            result_service_qos_profile=SERVICE_QOS,
+            cancel_service_qos_profile=SERVICE_QOS,
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         period = self.get_parameter("diagnostics_period").value

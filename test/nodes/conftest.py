@@ -115,6 +115,14 @@ def node(graph: Graph, any_bundle: Path, photo: Path) -> Child:
     return child
 
 
+@pytest.fixture(scope="session")
+def endless(graph: Graph, node: Child, endless_bundle: Path) -> Child:
+    """A second node, `endless/ask_image` and `endless/ask`, whose answers go on until they are stopped."""
+    parameters = {"bundle": endless_bundle, "threads": 1, "caption_rate": 0.0}
+    names = [f"{name}:=endless/{name}" for name in ("ask", "ask_image")]
+    return graph.start("mobilevlm_node", parameters, "__node:=endless", *names)
+
+
 @pytest.fixture
 def ask(graph: Graph, node: Child) -> Callable[..., Any]:
     """Ask the session's node; frames of any age will do unless the test says otherwise."""
