@@ -19,11 +19,12 @@ VERBS = {
     "train": "train a model",
     "eval": "measure how often a model answers right",
     "trace": "write every intermediate result of one answer, to compare implementations",
+    "export-gguf": "write a checkpoint as GGUF files, for llama.cpp",
     "make-checkpoint": "write a checkpoint with random weights, for tests and benchmarks",
 }
 """Verb to one-line help, as `mobilevlm --help` lists them; `make-checkpoint` is make_checkpoint.py."""
 
-BUILD_PACKAGES = ("torch", "onnx", "safetensors")
+BUILD_PACKAGES = ("torch", "onnx", "safetensors", "gguf")
 """Packages that only building and training need."""
 
 
