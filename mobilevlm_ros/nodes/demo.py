@@ -133,7 +133,7 @@ class Demo:
 
 def _parse(args: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="mobilevlm_demo", description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="of the scene (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=14, help="of the scene (default: %(default)s)")
     parser.add_argument("--bundle", default="", help="model bundle (default: the nano model of the package)")
     parser.add_argument("--rate", type=float, default=30.0, help="images per second (default: %(default)s)")
     parser.add_argument(
