@@ -71,13 +71,14 @@ try_it() {
   # shellcheck disable=SC2064
   trap "kill $camera $node 2>/dev/null || true" EXIT
   local tries=0
-  until "$1/mobilevlm_client" --timeout 30 "Is there a person?" 2>"$work/client.log"; do # no frame yet, at first
+  until "$1/mobilevlm_client" --timeout 30 "Is there a person?" >"$work/client.log" 2>&1; do # no frame yet, at first
     [ $((tries += 1)) -lt 15 ] || {
       tail -n 20 "$work/camera.log" "$work/node.log" "$work/client.log"
       fail "the client got no answer"
     }
     sleep 1
   done
+  cat "$work/client.log"
   kill -INT "$camera" "$node"
   wait "$node" || fail "the node ended with status $? after Ctrl-C: $(tail -n 5 "$work/node.log")"
   wait "$camera" || fail "the camera ended with status $? after Ctrl-C: $(tail -n 5 "$work/camera.log")"
@@ -134,28 +135,32 @@ PY
   ! python3 -c 'import torch' 2>/dev/null || fail "torch was installed"
 )
 
-case " $cases " in
-  *" plain "* | *" again "* | *" linked "* | *" split "*)
-    say "environment for colcon (ROS 2 $distro)"
+main() {
+  case " $cases " in
+    *" plain "* | *" again "* | *" linked "* | *" split "*)
+      say "environment for colcon (ROS 2 $distro)"
     environment colcon -r "$root/requirements/ros-$distro.txt" colcon-common-extensions \
-      numpy opencv-python-headless onnxruntime sentencepiece pillow pyyaml tqdm
-    ;;
-esac
-for each in $cases; do
-  say "$each"
-  case $each in
-    plain | again) workspace "$each" ;;
-    linked) workspace linked --symlink-install ;;
-    split)
-      # The include fix is for ROS from PyPI; an apt ROS needs no --cmake-args.
-      export AMENT_PREFIX_PATH=$work/colcon
-      workspace split --base-paths src/mobilevlm_ros src/mobilevlm_ros/msg \
-        --cmake-args "-DCMAKE_PROJECT_INCLUDE=$root/tools/ros_wheels.cmake"
-      unset AMENT_PREFIX_PATH
+        numpy opencv-python-headless onnxruntime sentencepiece pillow pyyaml tqdm
       ;;
-    pip) pip_case ;;
-    laptop) laptop_case ;;
-    *) fail "unknown case $each" ;;
   esac
-done
-say "all is well: $cases"
+  for each in $cases; do
+    say "$each"
+    case $each in
+      plain | again) workspace "$each" ;;
+      linked) workspace linked --symlink-install ;;
+      split)
+        # The include fix is for ROS from PyPI; an apt ROS needs no --cmake-args.
+        export AMENT_PREFIX_PATH=$work/colcon
+        workspace split --base-paths src/mobilevlm_ros src/mobilevlm_ros/msg \
+          --cmake-args "-DCMAKE_PROJECT_INCLUDE=$root/tools/ros_wheels.cmake"
+        unset AMENT_PREFIX_PATH
+        ;;
+      pip) pip_case ;;
+      laptop) laptop_case ;;
+      *) fail "unknown case $each" ;;
+    esac
+  done
+  say "all is well: $cases"
+}
+
+main # read to the end before it runs: a build takes long enough for this file to change
