@@ -11,10 +11,12 @@ empty :=
 space := $(empty) $(empty)
 sourced := $(addsuffix /%,$(subst :, ,$(AMENT_PREFIX_PATH)))
 export LD_LIBRARY_PATH := $(subst $(space),:,$(filter-out $(sourced),$(subst :, ,$(LD_LIBRARY_PATH))))
-unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH ROS_DISTRO RMW_IMPLEMENTATION
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH RMW_IMPLEMENTATION
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
-# Nodes started from here speak to this machine only.
+export ROS_DISTRO := $(ROS)
+# Nodes started from here speak to this machine only, and have room for raw images in shared memory.
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+export $(if $(filter kilted,$(ROS)),FASTDDS,FASTRTPS)_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint pytest node camera ask setup check-install clean

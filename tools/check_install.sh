@@ -139,7 +139,7 @@ main() {
   case " $cases " in
     *" plain "* | *" again "* | *" linked "* | *" split "*)
       say "environment for colcon (ROS 2 $distro)"
-    environment colcon -r "$root/requirements/ros-$distro.txt" colcon-common-extensions \
+      environment colcon -r "$root/requirements/ros-$distro.txt" colcon-common-extensions \
         numpy opencv-python-headless onnxruntime sentencepiece pillow pyyaml tqdm
       ;;
   esac
