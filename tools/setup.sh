@@ -102,7 +102,7 @@ install_test_tools() { pip_install -e '.[build,dev]' -r requirements/test.txt; }
 mkdir -p "$stamps" "$log"
 if command -v flock >/dev/null; then # two `make` at once take turns
   exec 9>"$venv/.lock"
-  flock 9
+  flock --nonblock 9 || { echo "waiting for another make that is setting up $venv" && flock 9; }
 fi
 
 if [ -x "$venv/bin/python" ] && [ -z "${PYTHON:-}" ]; then
