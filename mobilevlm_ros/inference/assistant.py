@@ -266,7 +266,7 @@ class Assistant:
         if self._last is None or self._last[0] is not frame:
             size = self.runtime.vision.image_size
             pixels = prepare(frame.image, size, aspect=self._aspect, fast=self.fast_preprocessing)
-            digest = hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16).digest()
+            digest = hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
             self._last = (frame, pixels, digest)
         return self._last[1], self._last[2]
 

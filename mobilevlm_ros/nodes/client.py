@@ -188,6 +188,9 @@ def _parse(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--max-age", type=float, default=0.0, help="oldest frame, seconds (default: the node's)"
     )
+    parser.add_argument(
+        "--wait-for-frame", type=float, default=5.0, help="for a fresh frame, seconds (default: %(default)s)"
+    )
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds (default: %(default)s)")
     parser.add_argument("--service", default="ask_image", help="name of the service (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the response as JSON")
@@ -206,6 +209,7 @@ def main(args: Sequence[str] | None = None) -> int:
                 choices=options.choices,
                 timeout=options.timeout,
                 max_age=options.max_age,
+                wait_for_frame=max(0.0, options.wait_for_frame),
                 max_tokens=max(0, options.max_tokens),
             )
     except MobileVLMError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.nodes.compressed_size import declared_size
 
 U8 = NDArray[np.uint8]
+Samples = NDArray[np.integer[Any]]  # u8 or u16
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused: decoded they would take more than 300 MB, and the model sees at most 336 x
@@ -59,7 +60,7 @@ class _Layout:
 
     channels: int
     bytes: int
-    convert: Callable[[NDArray[np.generic]], U8]
+    convert: Callable[[Samples], U8]
     rows: float = 1
     even: str = ""
     least: int = 1
@@ -156,13 +157,13 @@ def _check_size(message: ImageMessage, layout: _Layout) -> None:
         )
 
 
-def _samples(message: ImageMessage, layout: _Layout) -> NDArray[np.generic]:
+def _samples(message: ImageMessage, layout: _Layout) -> Samples:
     """The samples as an array, padding cut off, in this machine's byte order."""
     rows = round(message.height * layout.rows)
     row = message.width * layout.channels * layout.bytes
     raw: U8 = np.ndarray((rows, row), np.uint8, buffer=message.data, strides=(message.step, 1))
     raw = np.ascontiguousarray(raw)
-    samples: NDArray[np.generic] = raw
+    samples: Samples = raw
     if layout.bytes == 2:
         samples = raw.view(">u2" if message.is_bigendian else "<u2").astype(np.uint16, copy=False)
     if layout.channels == 1:
@@ -170,20 +171,21 @@ def _samples(message: ImageMessage, layout: _Layout) -> NDArray[np.generic]:
     return samples.reshape(rows, message.width, layout.channels)
 
 
-def _cvt(code: int) -> Callable[[NDArray[np.generic]], U8]:
-    def convert(samples: NDArray[np.generic]) -> U8:
-        return _to_8_bits(cv2.cvtColor(samples, code))
+def _cvt(code: int) -> Callable[[Samples], U8]:
+    def convert(samples: Samples) -> U8:
+        converted: Samples = cv2.cvtColor(samples, code)  # type: ignore[assignment]  # keeps the depth
+        return _to_8_bits(converted)
 
     return convert
 
 
-def _to_8_bits(samples: NDArray[np.generic]) -> U8:
+def _to_8_bits(samples: Samples) -> U8:
     if samples.dtype == np.uint8:
         return samples.astype(np.uint8, copy=False)
     return cv2.convertScaleAbs(samples, alpha=255.0 / 65535.0).astype(np.uint8, copy=False)
 
 
-def _nv24(planes: NDArray[np.generic]) -> U8:
+def _nv24(planes: Samples) -> U8:
     """Full-resolution chroma: the luma at twice the size makes it NV12, which OpenCV converts (BT.601)."""
     height, width = planes.shape[0] // 3, planes.shape[1]
     luma = planes[:height].repeat(2, axis=0).repeat(2, axis=1)

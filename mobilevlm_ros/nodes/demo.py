@@ -24,7 +24,7 @@ from std_msgs.msg import String
 from mobilevlm_ros.errors import MobileVLMError, RequestTimeout
 from mobilevlm_ros.nodes.annotate import GREEN, GREY, RED, Line, transcript
 from mobilevlm_ros.nodes.children import Child
-from mobilevlm_ros.nodes.client import AskImageClient
+from mobilevlm_ros.nodes.client import AskImageClient, as_text
 from mobilevlm_ros.nodes.demo_questions import judge, pick_questions
 from mobilevlm_ros.nodes.demo_table import Row, Table
 from mobilevlm_ros.nodes.resources import private_environment
@@ -34,6 +34,9 @@ from mobilevlm_ros.simulation.scene import Scene
 
 PATIENCE = 60.0
 """Seconds for everything that normally takes two: the machine may be busy."""
+
+_HOPELESS = (Status.NOT_ACTIVE, Status.BUNDLE_ERROR, Status.ENGINE_ERROR, Status.INTERNAL_ERROR)
+"""No further question would be answered either."""
 
 
 class Demo:
@@ -62,6 +65,8 @@ class Demo:
         seconds = 0.0
         for question in pick_questions(scene, seconds):
             response = self._ask(question.text, question.choices)
+            if response.status.code in _HOPELESS:
+                raise MobileVLMError(f"the node answers {as_text(response)}")
             stamp = response.header.stamp
             seconds = (stamp.sec * 1_000_000_000 + stamp.nanosec - start_ns) * 1e-9
             if response.status.code == Status.OK:
@@ -109,7 +114,7 @@ class Demo:
 
     def _show_captions(self) -> None:
         print()
-        if not self._captions:
+        if not self._captions and any(row.confidence for row in self.rows):
             self._wait("a caption", lambda: bool(self._captions))
         for caption in self._captions[-2:]:
             stamp = caption.header.stamp.sec + caption.header.stamp.nanosec * 1e-9

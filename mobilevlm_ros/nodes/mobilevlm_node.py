@@ -32,7 +32,7 @@ from mobilevlm_ros.nodes.status import Refused, status_of
 REFRESH_PERIOD = 0.5
 """Seconds between looks at the cameras' topics: who publishes, and how old the newest frame is."""
 
-CAPTION_TICK = 1 / 30
+CAPTION_TICK = 0.05
 FRAME_POLL = 0.05
 """Seconds between looks while a request waits for a frame."""
 

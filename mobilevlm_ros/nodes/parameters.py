@@ -84,7 +84,7 @@ SPECS = (
         1.0,
         "Captions per second and camera on ~/captions, made only while someone listens; 0 = none.",
         True,
-        (0.0, 30.0),
+        (0.0, 20.0),
     ),
     Spec("caption_prompt", CAPTION_PROMPT, "Question that captions answer.", True),
     Spec("caption_max_tokens", 64, "Length limit of a caption, tokens.", True, (1, MAX_TOKENS)),

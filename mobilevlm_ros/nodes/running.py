@@ -37,7 +37,12 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()
     stop = threading.Event()
-    _on_signal(lambda: (stop.set(), executor.create_task(_nothing)))
+
+    def end() -> None:
+        stop.set()
+        executor.create_task(_nothing)
+
+    _on_signal(end)
     try:
         node = make_node()
     except Exception as error:

@@ -94,10 +94,10 @@ def node(graph: Graph, any_bundle: Path, photo: Path) -> Child:
     """The node with four cameras: the default one sees a scene, 'photo' a photograph, 'odd' what a test
     publishes, and nobody publishes 'silent'.
     """
-    graph.start("camera_node", {"seed": SEED, "rate": 10.0})
+    graph.start("camera_node", {"seed": SEED, "rate": 5.0})
     graph.start(
         "camera_node",
-        {"photo": photo, "rate": 2.0, "frame_id": "photo_optical_frame"},
+        {"photo": photo, "rate": 1.0, "frame_id": "photo_optical_frame"},
         "__node:=photo_camera",
         "image:=photo/image",
         "image/compressed:=photo/image/compressed",
@@ -107,7 +107,7 @@ def node(graph: Graph, any_bundle: Path, photo: Path) -> Child:
         "threads": 1,
         "cameras": "['', 'photo', 'odd', 'silent']",
         "caption_max_tokens": 16,
-        "caption_rate": 5.0,
+        "caption_rate": 2.0,
     }
     child = graph.start("mobilevlm_node", parameters)
     warm_up = graph.client.ask("Is it?", timeout=LIMIT, wait_for_frame=LIMIT, choices=["yes", "no"])

@@ -197,7 +197,7 @@ def test_the_smallest_and_a_very_large_picture_are_answered(ask: Ask) -> None:
 
 def test_a_request_that_takes_too_long(endless) -> None:
     with AskImageClient("endless/ask_image") as client:
-        response = client.ask("Is it?", max_tokens=1500, max_age=-1.0, wait_for_frame=20.0, timeout=60.0)
+        response = client.ask("Is it?", max_tokens=100, max_age=-1.0, wait_for_frame=20.0, timeout=60.0)
         assert response.status.code == Status.OK and response.finish_reason == "length"
         response = client.ask("Is it?", max_tokens=1500, max_age=-1.0, timeout=0.3)
         assert response.status.code == Status.TIMEOUT and response.finish_reason == "timeout"
