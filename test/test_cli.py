@@ -79,7 +79,7 @@ finally:
     assert not heavy, heavy
 """
     result = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=110
     )
     assert result.returncode == 0, result.stderr
     for verb in VERBS:
@@ -144,7 +144,7 @@ build.export_decoder = kill
 raise SystemExit(cli.main(["build", {str(checkpoint)!r}, "-o", {str(tmp_path / "b")!r}, "--quiet"]))
 """
     result = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=110
     )
     assert (result.returncode, result.stderr) == (130, "mobilevlm: error: interrupted\n")
     assert list(tmp_path.iterdir()) == []
@@ -210,7 +210,7 @@ from mobilevlm_ros.cli import main
 raise SystemExit(main(["build", {str(checkpoint)!r}, "-o", {str(tmp_path / "b")!r}]))
 """
     result = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=110
     )
     assert result.returncode == 1
     assert "`build` needs onnx" in result.stderr

@@ -113,7 +113,7 @@ heavy = {{"torch", "onnx", "safetensors", "transformers", "PIL", "rclpy"}} & set
 sys.exit(f"imported {{heavy}}" if heavy else 0)
 """
     result = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=110
     )
     assert result.returncode == 0, result.stderr
 
