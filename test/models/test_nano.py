@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shipped nano model: the bundle comes from the checkpoint, and the answers are what its card says."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -25,22 +24,22 @@ def runtime(nano: Path) -> Runtime:
     return load_runtime(nano, "onnxruntime", threads=1)
 
 
-def test_build_makes_the_shipped_bundle(nano: Path, tmp_path: Path) -> None:
-    """The weights are equal to the last byte; the graphs around them depend on the version of onnx."""
+def test_build_makes_the_shipped_bundle(nano: Path, runtime: Runtime, tmp_path: Path) -> None:
+    """Same source, same files, same answers. (Not the same bytes: a CPU's summation order may move a scale.)"""
     build_bundle(CHECKPOINT, tmp_path / "bundle", name="nano")
-    for name in ("vision.onnx.data", "decoder.onnx.data", "embeddings.npy", "tokenizer.model"):
-        shipped, built = (
-            hashlib.sha256((d / name).read_bytes()).digest() for d in (nano, tmp_path / "bundle")
-        )
-        assert shipped == built, name
-    source = json.loads((nano / "bundle.json").read_text())["source"]
-    assert source == json.loads((tmp_path / "bundle" / "bundle.json").read_text())["source"]
-    rebuilt = load_runtime(tmp_path / "bundle", "onnxruntime", threads=1)
-    image, exchange, _ = next(exam(1))
-    given = [
-        Assistant(r).ask(Frame(image), Request(exchange.question)) for r in (load_runtime(nano), rebuilt)
+    shipped, built = (json.loads((d / "bundle.json").read_text()) for d in (nano, tmp_path / "bundle"))
+    for key in ("name", "source", "model", "precision"):
+        assert shipped[key] == built[key]
+    sizes = [
+        {name: about["bytes"] for name, about in m["files"].items() if "data" in name}
+        for m in (shipped, built)
     ]
-    assert given[0].text == given[1].text
+    assert sizes[0] == sizes[1]
+    rebuilt = load_runtime(tmp_path / "bundle", "onnxruntime", threads=1)
+    questions = [(image, exchange.question) for image, exchange, _ in exam(40)]
+    agreement = measure(runtime, rebuilt, questions)
+    assert agreement.equal == agreement.samples
+    assert agreement.worst_kl < 1e-3
 
 
 def test_checkpoint_is_official_in_layout_and_small() -> None:
