@@ -25,7 +25,7 @@ def runtime(nano: Path) -> Runtime:
 
 
 def test_build_makes_the_shipped_bundle(nano: Path, runtime: Runtime, tmp_path: Path) -> None:
-    """Same source, same files, same answers. (Not the same bytes: a CPU's summation order may move a scale.)"""
+    """Same source and answers. (Not the same bytes: a CPU's summation order may move a scale.)"""
     build_bundle(CHECKPOINT, tmp_path / "bundle", name="nano")
     shipped, built = (json.loads((d / "bundle.json").read_text()) for d in (nano, tmp_path / "bundle"))
     for key in ("name", "source", "model", "precision"):
