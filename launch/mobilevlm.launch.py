@@ -1,77 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node on a robot: ros2 launch mobilevlm_ros mobilevlm.launch.py image:=/front/image_raw"""
 
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+import os
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
 
 CONFIG = PathJoinSubstitution([FindPackageShare("mobilevlm_ros"), "config"])
+SWITCH = ["true", "false"]
 
-ARGUMENTS = (
-    DeclareLaunchArgument(
-        "image", default_value="image", description="Topic of the raw images (sensor_msgs/Image)."
-    ),
-    DeclareLaunchArgument(
-        "compressed",
-        default_value=[LaunchConfiguration("image"), "/compressed"],
-        description="Topic of the compressed images (sensor_msgs/CompressedImage).",
-    ),
-    DeclareLaunchArgument(
-        "params_file",
-        default_value=PathJoinSubstitution([CONFIG, "nano.yaml"]),
-        description="Parameters of the node; the arguments below go before it.",
-    ),
-    DeclareLaunchArgument("bundle", default_value="", description="Directory of the model; empty = nano."),
-    DeclareLaunchArgument(
-        "backend",
-        default_value="auto",
-        choices=["auto", "onnxruntime"],
-        description="Engine that runs the model.",
-    ),
-    DeclareLaunchArgument(
-        "transport",
-        default_value="auto",
-        choices=["auto", "raw", "compressed"],
-        description="Which of the two topics to listen to.",
-    ),
-    DeclareLaunchArgument("name", default_value="mobilevlm", description="Name of the node."),
-    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
-    DeclareLaunchArgument(
-        "use_sim_time",
-        default_value="false",
-        choices=["true", "false"],
-        description="Take the time from /clock.",
-    ),
-    DeclareLaunchArgument(
-        "respawn",
-        default_value="true",
-        choices=["true", "false"],
-        description="Start the node again if it dies.",
-    ),
-    DeclareLaunchArgument(
-        "large_images",
-        default_value="true",
-        choices=["true", "false"],
-        description="Give Fast DDS room for raw images (config/fastdds.xml), as the camera driver must.",
-    ),
-    DeclareLaunchArgument(
-        "log_level",
-        default_value="info",
-        choices=["debug", "info", "warn", "error"],
-        description="What the node logs.",
-    ),
+# Fast DDS 2 and 3 read the profile's path from different variables; other middlewares from neither.
+PROFILE = (
+    f"FAST{'RTPS' if os.environ.get('ROS_DISTRO') in ('humble', 'jazzy') else 'DDS'}_DEFAULT_PROFILES_FILE"
 )
 
+ARGUMENTS = {
+    "image": ("image", "Topic of the raw images (sensor_msgs/Image).", None),
+    "compressed": (
+        [LaunchConfiguration("image"), "/compressed"],
+        "Topic of the compressed images (sensor_msgs/CompressedImage).",
+        None,
+    ),
+    "params_file": (PathJoinSubstitution([CONFIG, "nano.yaml"]), "Parameters of the node.", None),
+    "bundle": ("", "Directory of the model; empty = as in params_file.", None),
+    "backend": ("", "Engine that runs the model; empty = as in params_file.", ["", "auto", "onnxruntime"]),
+    "transport": (
+        "",
+        "Which of the two topics to listen to; empty = as in params_file.",
+        ["", "auto", "raw", "compressed"],
+    ),
+    "name": ("mobilevlm", "Name of the node.", None),
+    "namespace": ("", "Namespace of the node.", None),
+    "use_sim_time": ("false", "Take the time from /clock.", SWITCH),
+    "respawn": ("true", "Start the node again if it dies.", SWITCH),
+    "large_images": (
+        "true",
+        "Give Fast DDS room for raw images (config/fastdds.xml), unless the environment names a profile; "
+        "the camera driver needs the same.",
+        SWITCH,
+    ),
+    "log_level": ("info", "What the node logs.", ["debug", "info", "warn", "error"]),
+}
 
-def generate_launch_description() -> LaunchDescription:
-    """The arguments and the node."""
-    profile = PathJoinSubstitution([CONFIG, "fastdds.xml"])
-    large = IfCondition(LaunchConfiguration("large_images"))
+
+def _node(context: LaunchContext) -> list[Node]:
+    given = {name: LaunchConfiguration(name).perform(context) for name in ("bundle", "backend", "transport")}
+    use_sim_time = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
     node = Node(
         package="mobilevlm_ros",
         executable="mobilevlm_node",
@@ -79,32 +59,34 @@ def generate_launch_description() -> LaunchDescription:
         namespace=LaunchConfiguration("namespace"),
         parameters=[
             LaunchConfiguration("params_file"),
-            {
-                "bundle": ParameterValue(LaunchConfiguration("bundle"), value_type=str),
-                "backend": ParameterValue(LaunchConfiguration("backend"), value_type=str),
-                "transport": ParameterValue(LaunchConfiguration("transport"), value_type=str),
-                "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
-            },
+            {name: value for name, value in given.items() if value},
+            {"use_sim_time": use_sim_time},
         ],
         remappings=[
             ("image", LaunchConfiguration("image")),
             ("image/compressed", LaunchConfiguration("compressed")),
         ],
         ros_arguments=["--log-level", LaunchConfiguration("log_level")],
-        respawn=LaunchConfiguration("respawn"),
+        respawn=LaunchConfiguration("respawn").perform(context) == "true",
         respawn_delay=2.0,
         output="screen",
     )
+    return [node]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """The arguments, room for large images, and the node."""
     return LaunchDescription(
         [
-            *ARGUMENTS,
-            # Fast DDS 3 reads the first, Fast DDS 2 (Humble, Jazzy) the second, other middlewares neither.
             *(
-                SetEnvironmentVariable(
-                    name, EnvironmentVariable(name, default_value=profile), condition=large
-                )
-                for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+                DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
+                for name, (default, text, choices) in ARGUMENTS.items()
             ),
-            node,
+            SetEnvironmentVariable(
+                PROFILE,
+                EnvironmentVariable(PROFILE, default_value=PathJoinSubstitution([CONFIG, "fastdds.xml"])),
+                condition=IfCondition(LaunchConfiguration("large_images")),
+            ),
+            OpaqueFunction(function=_node),
         ]
     )

@@ -61,6 +61,8 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     executor.remove_node(node)
     node.destroy_node()
     rclpy.try_shutdown()
+    for number in SIGNALS:  # one that comes while the interpreter ends must not change the exit code
+        signal.signal(number, signal.SIG_IGN)
     if not ended:
         # The engine is still in the middle of a long step; nothing it holds outlives the process.
         sys.stdout.flush()
