@@ -138,12 +138,16 @@ class Camera:
             if 0 <= max_age < age:
                 self.counters.stale += 1
                 raise Refused(Status.STALE_FRAME, self._stale(age, max_age))
-            if self._frame is None:
-                self._frame = self._convert()
-            return self._frame
+            if self._frame is not None:
+                return self._frame
+            message = self._message
+        frame = self._convert(message)  # without the lock: a large picture must not hold up the executor
+        with self._lock:
+            if self._message is message:
+                self._frame = frame
+        return frame
 
-    def _convert(self) -> Frame:
-        message = self._message
+    def _convert(self, message: Any) -> Frame:
         try:
             rgb = image_to_rgb(message) if isinstance(message, Image) else compressed_to_rgb(message)
         except ImageError as error:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -41,18 +41,22 @@ class Captioner:
     Attributes:
         made: captions published.
         dropped: captions that gave way to a question.
-        latest_exchange: (question, answer) shown on the annotated image until the next one.
+
+    Args:
+        latest_exchange: gives the (question, answer) to show on the annotated image.
     """
 
-    def __init__(self, node: Node, model: Model) -> None:
+    def __init__(
+        self, node: Node, model: Model, latest_exchange: Callable[[], tuple[str, str] | None]
+    ) -> None:
         self._node = node
+        self._latest_exchange = latest_exchange
         self._model = model
         self._captions = node.create_publisher(Caption, "~/captions", 10)
         self._annotated = node.create_publisher(Image, "~/annotated_image", 1)
         self._subjects: list[_Subject] = []
         self.made = 0
         self.dropped = 0
-        self.latest_exchange: tuple[str, str] | None = None
 
     def start(self, cameras: Mapping[str, Camera]) -> None:
         """Begin to caption these cameras."""
@@ -143,8 +147,9 @@ class Captioner:
 
     def _annotate(self, frame: Frame, answer: Answer) -> Image:
         top: list[Line] = []
-        if self.latest_exchange is not None:
-            question, reply = self.latest_exchange
+        exchange = self._latest_exchange()
+        if exchange is not None:
+            question, reply = exchange
             top = [Line(question, GREY), Line(reply, BLUE)]
         return image_message(
             frame, overlay(frame.image, top, [Line(f"{answer.text} ({answer.confidence:.2f})")])

@@ -3,51 +3,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from mobilevlm_msgs.msg import Status
 from rclpy.node import Node
 
-from mobilevlm_ros.nodes.asking import Counts
 from mobilevlm_ros.nodes.cameras import Camera
 from mobilevlm_ros.nodes.captions import Captioner
-from mobilevlm_ros.nodes.model import Model
+from mobilevlm_ros.nodes.reception import Reception, Situation
 
 
 def report(
-    node: Node,
-    state: Status,
-    model: Model | None,
-    cameras: Mapping[str, Camera],
-    counts: Counts,
-    captioner: Captioner | None,
-    last_latency: float | None,
+    node: Node, situation: Situation, reception: Reception, captioner: Captioner | None
 ) -> DiagnosticArray:
-    """The message for /diagnostics.
-
-    Args:
-        node: its name goes before the names of the statuses.
-        state: OK while the node is active, else why it is not.
-        model, cameras, captioner: what exists in this state.
-        counts: how questions ended.
-        last_latency: seconds from arrival to answer of the last answered question.
-    """
-    statuses = [_model_status(node, state, model, counts, captioner, last_latency)]
-    statuses += [_camera_status(node, camera) for camera in cameras.values()]
+    """The message for /diagnostics; the node's name goes before the names of its statuses."""
+    statuses = [_model_status(node, situation, reception, captioner)]
+    statuses += [_camera_status(node, camera) for camera in situation.cameras.values()]
     message = DiagnosticArray(status=statuses)
     message.header.stamp = node.get_clock().now().to_msg()
     return message
 
 
 def _model_status(
-    node: Node,
-    state: Status,
-    model: Model | None,
-    counts: Counts,
-    captioner: Captioner | None,
-    last_latency: float | None,
+    node: Node, situation: Situation, reception: Reception, captioner: Captioner | None
 ) -> DiagnosticStatus:
+    state, model = situation.status, situation.model
     status = DiagnosticStatus(name=f"{node.get_name()}: model", hardware_id="")
     values: dict[str, object] = {}
     if state.code == Status.OK:
@@ -67,11 +48,11 @@ def _model_status(
             "queued": model.worker.queued,
             "queue_size": model.worker.capacity,
         }
-    values |= {f"questions_{name}": value for name, value in vars(counts).items()}
+    values |= {f"questions_{name}": value for name, value in vars(reception.counts).items()}
     if captioner is not None:
         values |= {"captions": captioner.made, "captions_dropped": captioner.dropped}
-    if last_latency is not None:
-        values["last_latency_seconds"] = f"{last_latency:.3f}"
+    if reception.last_latency is not None:
+        values["last_latency_seconds"] = f"{reception.last_latency:.3f}"
     status.values = _pairs(values.items())
     return status
 
