@@ -24,7 +24,7 @@ VERBS = {
 }
 """Verb to one-line help, as `mobilevlm --help` lists them; `make-checkpoint` is make_checkpoint.py."""
 
-BUILD_PACKAGES = ("torch", "onnx", "safetensors", "gguf")
+BUILD_PACKAGES = ("torch", "onnx", "safetensors", "gguf", "huggingface_hub")
 """Packages that only building and training need."""
 
 

@@ -27,11 +27,15 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="directory of a MobileVLM checkpoint"
+        "checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="directory of a MobileVLM checkpoint, or its hub id, e.g. mtgv/MobileVLM_V2-1.7B",
     )
     parser.add_argument("image", type=Path, metavar="IMAGE", help="picture file (JPEG, PNG, ...)")
     parser.add_argument("question", metavar="QUESTION")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.npz", help="file to write")
+    parser.add_argument("--revision", help="branch, tag or commit of a hub id (default: main)")
     parser.add_argument("--tokens", type=int, default=20, help="most ids in `greedy` (default: 20)")
     parser.add_argument("--template", default="v1", help="prompt template (default: v1)")
     parser.add_argument("--json", action="store_true", help="print shapes and the answer as JSON")
@@ -40,13 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Writes the arrays; prints the continuation as text."""
     from mobilevlm_ros.errors import QuestionError
+    from mobilevlm_ros.model.hub import locate
     from mobilevlm_ros.processing.prompt import TEMPLATES
 
     if args.template not in TEMPLATES:
         raise QuestionError(f"unknown template {args.template!r}; known: {', '.join(TEMPLATES)}")
     if args.tokens < 1:
         raise QuestionError(f"--tokens is {args.tokens}; it must be at least 1")
-    arrays, answer = trace(args.checkpoint, read_rgb(args.image), args.question, args.tokens, args.template)
+    rgb = read_rgb(args.image)
+    checkpoint = locate(args.checkpoint, args.revision)
+    arrays, answer = trace(checkpoint, rgb, args.question, args.tokens, args.template)
     _write(args.output, arrays)
     if args.json:
         shapes = {name: list(array.shape) for name, array in arrays.items()}

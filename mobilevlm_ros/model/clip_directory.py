@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -12,18 +13,24 @@ def find_clip_directory(checkpoint: Path, name: object) -> Path | None:
     if not isinstance(name, str) or not name:
         return None
     beside = checkpoint / name  # an absolute name replaces the checkpoint's path
-    for candidate in (beside, *_cached(name)):
-        if (candidate / "config.json").is_file():
+    for candidate in (beside, cached_snapshot(name)):
+        if candidate is not None and (candidate / "config.json").is_file():
             return candidate
     return None
 
 
-def _cached(name: str) -> list[Path]:
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    repository = hub / ("models--" + name.replace("/", "--"))
-    try:
-        revision = (repository / "refs" / "main").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return []
-    return [repository / "snapshots" / revision]
+def hub_cache() -> Path:
+    """Where huggingface_hub keeps what it downloaded."""
+    general = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or f"{general}/huggingface"
+    return Path(os.path.expandvars(os.environ.get("HF_HUB_CACHE") or f"{home}/hub")).expanduser()
+
+
+def cached_snapshot(name: str, revision: str | None = None) -> Path | None:
+    """The directory of a repository's revision (branch, tag or commit) in the cache, complete or not."""
+    repository = hub_cache() / ("models--" + name.replace("/", "--"))
+    commit = revision or "main"
+    with suppress(OSError, UnicodeDecodeError):  # then the revision is a commit
+        commit = (repository / "refs" / commit).read_text(encoding="utf-8").strip()
+    path = repository / "snapshots" / commit
+    return path if path.is_dir() else None
