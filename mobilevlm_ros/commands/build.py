@@ -8,16 +8,24 @@ import json
 import sys
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mobilevlm_ros.engine.calibration import Calibration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="directory of a MobileVLM checkpoint"
+        "checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="directory of a MobileVLM checkpoint, or its hub id, e.g. mtgv/MobileVLM_V2-1.7B",
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="BUNDLE", help="directory to make"
     )
+    parser.add_argument("--revision", help="branch, tag or commit of a hub id (default: main)")
     parser.add_argument(
         "--name", help="model id that answers report (default: the checkpoint directory's name)"
     )
@@ -43,6 +51,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN=BITS",
         help="other bits for matrices whose name matches, e.g. lm_head=8 or '*.down_proj=8'; may be repeated",
     )
+    parser.add_argument(
+        "--quantize",
+        choices=("rtn", "gptq"),
+        default="rtn",
+        help="rtn rounds to nearest; gptq reads calibration pictures and keeps the outputs (default: rtn)",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="DIR",
+        help="pictures for gptq, best from the robot's own cameras (default: simulated scenes)",
+    )
+    parser.add_argument(
+        "--samples", type=int, default=128, help="conversations about them that gptq reads (default: 128)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="which samples gptq draws (default: 0)")
     parser.add_argument(
         "--accuracy-level",
         type=int,
@@ -70,6 +94,20 @@ def _matrix_bits(text: str) -> tuple[str, int]:
     return pattern, int(bits)
 
 
+def _calibration(args: argparse.Namespace) -> Calibration | None:
+    from mobilevlm_ros.engine.calibration import Calibration
+    from mobilevlm_ros.errors import OptionError
+
+    if args.quantize == "rtn":
+        if args.calibration is not None:
+            raise OptionError("--calibration is of no use to rtn; add --quantize gptq")
+        return None
+    try:
+        return Calibration(args.calibration, args.samples, args.seed)
+    except ValueError as error:
+        raise OptionError(f"calibration {error}") from error
+
+
 def main(args: argparse.Namespace) -> int:
     """Builds; prints where, how large and how long."""
     from tqdm import tqdm
@@ -78,7 +116,8 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.engine.export_decoder import DecoderPrecision
 
     started = perf_counter()
-    with tqdm(disable=args.quiet or None, unit="step", leave=False, file=sys.stderr) as bar:
+    # The delay leaves the terminal to huggingface_hub's bars until there are steps of ours.
+    with tqdm(disable=args.quiet or None, unit="step", leave=False, file=sys.stderr, delay=0.01) as bar:
 
         def progress(done: int, total: int, what: str) -> None:
             bar.total = total
@@ -96,7 +135,9 @@ def main(args: argparse.Namespace) -> int:
             ),
             vision_store=args.vision,
             name=args.name,
+            revision=args.revision,
             force=args.force,
+            calibration=_calibration(args),
             progress=progress,
         )
     seconds = perf_counter() - started

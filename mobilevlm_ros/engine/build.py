@@ -7,10 +7,11 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,18 @@ from mobilevlm_ros.engine.bundle import (
     seal,
     sha256,
 )
-from mobilevlm_ros.engine.export_decoder import DecoderPrecision, export_decoder
+from mobilevlm_ros.engine.calibration import Calibration, Prompt, read_prompts
+from mobilevlm_ros.engine.export_decoder import DecoderPrecision, Quantizer, export_decoder, round_to_nearest
 from mobilevlm_ros.engine.export_vision import export_vision
+from mobilevlm_ros.engine.gptq_decoder import GptqDecoder
 from mobilevlm_ros.errors import BundleError
 from mobilevlm_ros.model.checkpoint import TensorSource, open_checkpoint
+from mobilevlm_ros.model.config import MobileVLMConfig
+from mobilevlm_ros.model.hub import is_hub_id, locate
+from mobilevlm_ros.processing.image import prepare
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 
+T = TypeVar("T")
 Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in all, and what comes next."""
 
@@ -48,46 +55,65 @@ def build_bundle(
     precision: DecoderPrecision | None = None,
     vision_store: str = "fp16",
     name: str | None = None,
+    revision: str | None = None,
     force: bool = False,
+    calibration: Calibration | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """Makes the bundle `out_dir` from a checkpoint, one layer in memory at a time.
 
+    `checkpoint_dir` may be a hub id, then of `revision` (see model.hub.locate).
     `precision` defaults to 4 bits in blocks of 32. `vision_store` is one of VISION_STORES. `name` is the
     model id that answers report, by default the checkpoint directory's name. `force` replaces a bundle that
-    is already there.
+    is already there. With `calibration` the decoder is quantised by GPTQ for those conversations, otherwise
+    by rounding to nearest.
     The directory appears only when it is complete; an error or Ctrl-C leaves nothing.
-    Raises CheckpointError when the checkpoint cannot be used, BundleError when the bundle cannot be written.
+    Raises CheckpointError when the checkpoint cannot be used, BundleError when the bundle cannot be written,
+    ImageError when the calibration's pictures cannot be used.
     """
-    checkpoint, out = Path(checkpoint_dir), Path(out_dir)
+    out = Path(out_dir)
     _check_target(out, force)
+    checkpoint = locate(checkpoint_dir, revision)
     config, source = open_checkpoint(checkpoint)
     Tokenizer(checkpoint / TOKENIZER)  # refuses a broken one before the long work
     precision = precision or DecoderPrecision()
-    steps = _Steps(config.num_vision_layers + config.language.num_hidden_layers + 4, progress)
+    samples = calibration.count() if calibration is not None else 0
+    steps = _Steps(config.num_vision_layers + config.language.num_hidden_layers + 4 + samples, progress)
     with _fresh_directory(out) as work:
         steps.next("vision")
         files = export_vision(
             _weights(source), config, work / VISION, VISION_STORES[vision_store], lambda: steps.next("vision")
         )
+        quantizer: Quantizer = round_to_nearest
+        if calibration is not None:
+            prompts = _prompts(calibration, config, source, work / VISION, Tokenizer(checkpoint / TOKENIZER))
+            quantizer = GptqDecoder(
+                _weights(source), config.language, precision, steps.each(prompts, "calibration")
+            )
         files += export_decoder(
-            _weights(source), config.language, work / DECODER, precision, lambda: steps.next("decoder")
+            _weights(source),
+            config.language,
+            work / DECODER,
+            precision,
+            lambda: steps.next("decoder"),
+            quantizer,
         )
         _write_embeddings(source, work / EMBEDDINGS)
         shutil.copyfile(checkpoint / TOKENIZER, work / TOKENIZER)
         steps.next("checksums")
         manifest = Manifest.describe(
             config,
-            name or checkpoint.resolve().name,
+            name or Path(checkpoint_dir).resolve().name,
             precision={
                 "vision": vision_store,
                 "decoder_bits": precision.bits,
                 "block_size": precision.block_size,
                 "overrides": dict(precision.overrides),
+                "quantization": _method(calibration, samples),
                 "accuracy_level": precision.accuracy_level,
                 "embeddings": "fp16",
             },
-            source={"name": checkpoint.resolve().name, "sha256": _digest(checkpoint)},
+            source=_describe(checkpoint_dir, checkpoint),
             built_with={"mobilevlm_ros": mobilevlm_ros.__version__, **_versions("onnx", "numpy", "torch")},
             requires={"onnxruntime": precision.least_onnxruntime},
             files=seal([*files, EMBEDDINGS, TOKENIZER], work),
@@ -96,6 +122,30 @@ def build_bundle(
         _move_into_place(work, out)
     steps.next("done")
     return Bundle(out, manifest)
+
+
+def _prompts(
+    calibration: Calibration,
+    config: MobileVLMConfig,
+    source: TensorSource,
+    vision: Path,
+    tokenizer: Tokenizer,
+) -> Iterator[Prompt]:
+    """What the decoder will read: image tokens come from the encoder just built."""
+    from mobilevlm_ros.engine.ort import OrtVision, open_session, session_options
+
+    manifest = Manifest.describe(config, "")
+    engine = OrtVision(open_session(vision, session_options()), manifest)
+    table = source.tensor("model.embed_tokens.weight")
+
+    def encode(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return engine.encode(prepare(image, config.vision.image_size, aspect=config.aspect)[None])[0]
+
+    def embed(ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        rows: NDArray[np.float32] = table[ids].float().numpy()
+        return rows
+
+    return read_prompts(calibration.conversations(), tokenizer, manifest.template, encode, embed)
 
 
 def _weights(source: TensorSource) -> Callable[[str], NDArray[np.float32]]:
@@ -127,6 +177,12 @@ class _Steps:
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.total, what)
+
+    def each(self, items: Iterable[T], what: str) -> Iterator[T]:
+        """The items, each a step."""
+        for item in items:
+            yield item
+            self.next(what)
 
 
 def _check_target(out: Path, force: bool) -> None:
@@ -170,6 +226,20 @@ def _move_into_place(work: Path, out: Path) -> None:
             os.replace(old, out)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _method(calibration: Calibration | None, samples: int) -> dict[str, Any]:
+    if calibration is None:
+        return {"method": "rtn"}
+    pictures = "simulated scenes" if calibration.directory is None else calibration.directory.resolve().name
+    return {"method": "gptq", "samples": samples, "seed": calibration.seed, "pictures": pictures}
+
+
+def _describe(name: str | Path, checkpoint: Path) -> dict[str, str]:
+    if not is_hub_id(name):
+        return {"name": checkpoint.resolve().name, "sha256": _digest(checkpoint)}
+    # The cache calls a snapshot's directory after its commit.
+    return {"name": str(name), "revision": checkpoint.name, "sha256": _digest(checkpoint)}
 
 
 def _digest(checkpoint: Path) -> str:

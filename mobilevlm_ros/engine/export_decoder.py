@@ -12,9 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.onnx_graph import CONTRIB, GraphWriter, Weights
-from mobilevlm_ros.engine.quantize import BITS, BLOCK_SIZES, quantize
+from mobilevlm_ros.engine.quantize import BITS, BLOCK_SIZES, QuantizedMatrix, quantize
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.model.config import LanguageConfig
+
+Quantizer = Callable[[str, NDArray[np.float32], int, int], QuantizedMatrix]
+"""Makes a matrix, given its name (as in DecoderPrecision.overrides), weights f32 [N, K], bits and block size.
+It is asked for matrices in the order in which the model uses them."""
 
 _END = np.iinfo(np.int64).max
 
@@ -53,12 +57,18 @@ class DecoderPrecision:
         return "1.22" if 8 in (self.bits, *self.overrides.values()) else "1.20"
 
 
+def round_to_nearest(name: str, weight: NDArray[np.float32], bits: int, block_size: int) -> QuantizedMatrix:
+    """The Quantizer that looks at nothing but the matrix."""
+    return quantize(weight, bits, block_size)
+
+
 def export_decoder(
     weights: Weights,
     config: LanguageConfig,
     path: Path,
     precision: DecoderPrecision,
     on_layer: Callable[[], None] = lambda: None,
+    quantizer: Quantizer = round_to_nearest,
 ) -> list[str]:
     """Writes `path` and its data file, and returns their names.
 
@@ -77,19 +87,25 @@ def export_decoder(
             "use the torch backend"
         )
     with GraphWriter(path) as graph:
-        _Decoder(graph, weights, config, precision).write(on_layer)
+        _Decoder(graph, weights, config, precision, quantizer).write(on_layer)
         graph.save("mobilellama")
         return graph.files
 
 
 class _Decoder:
     def __init__(
-        self, graph: GraphWriter, weights: Weights, config: LanguageConfig, precision: DecoderPrecision
+        self,
+        graph: GraphWriter,
+        weights: Weights,
+        config: LanguageConfig,
+        precision: DecoderPrecision,
+        quantizer: Quantizer,
     ) -> None:
         self.graph = graph
         self.weights = weights
         self.config = config
         self.precision = precision
+        self.quantizer = quantizer
 
     def write(self, on_layer: Callable[[], None]) -> None:
         graph, config = self.graph, self.config
@@ -162,7 +178,7 @@ class _Decoder:
         bits = self.precision.bits_of(name)
         if bits == 32:
             return graph.node("MatMul", [x, graph.constant(f"{name}.weight", weight.T)], output)
-        matrix = quantize(weight, bits, self.precision.block_size)
+        matrix = self.quantizer(name, weight, bits, self.precision.block_size)
         rows, columns = matrix.shape
         packed = graph.constant(f"{name}.packed", matrix.packed)
         scales = graph.weight(

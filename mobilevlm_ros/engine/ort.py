@@ -22,8 +22,8 @@ def load(bundle: Bundle, *, threads: int = 0, spin: bool = False) -> tuple[Visio
     """Engines on the CPU. Raises EngineError, BundleError."""
     _check_version(bundle.manifest)
     options = session_options(threads, spin)
-    vision = OrtVision(_session(bundle.file(VISION), options), bundle.manifest)
-    decoder = _session(bundle.file(DECODER), options)
+    vision = OrtVision(open_session(bundle.file(VISION), options), bundle.manifest)
+    decoder = open_session(bundle.file(DECODER), options)
     try:
         table = np.load(bundle.file(EMBEDDINGS), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -207,7 +207,8 @@ class OrtLanguage:
             raise EngineError(f"the decoder failed: {error}") from error
 
 
-def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def open_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """A session of a graph on the CPU. Raises EngineError."""
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own

@@ -56,15 +56,25 @@ def quantize(weight: NDArray[np.float32], bits: int = 4, block_size: int = 32) -
         part = np.zeros((min(step, rows - start), blocks * block_size), np.float32)
         part[:, :columns] = weight[start : start + step]
         part = part.reshape(len(part), blocks, block_size)
-        chosen = _best_scales(part, bits)
+        chosen = best_scales(part, bits)
         scales[start : start + step] = chosen
-        levels = (_levels(part, chosen.astype(np.float32), bits) + 2 ** (bits - 1)).astype(np.uint8)
-        packed[start : start + step] = levels if bits == 8 else levels[..., ::2] | levels[..., 1::2] << 4
+        packed[start : start + step] = pack(nearest_levels(part, chosen.astype(np.float32), bits), bits)
     return QuantizedMatrix(packed, scales, (rows, columns), bits, block_size)
 
 
-def _best_scales(blocks: NDArray[np.float32], bits: int) -> NDArray[np.float16]:
-    """Scales f16 [N, blocks] of blocks f32 [N, blocks, size]."""
+def pack(levels: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
+    """QuantizedMatrix.packed of levels f32 [N, blocks, size], which are integers from -2**(bits-1) on."""
+    stored = (levels + 2 ** (bits - 1)).astype(np.uint8)
+    return stored if bits == 8 else stored[..., ::2] | stored[..., 1::2] << 4
+
+
+def best_scales(
+    blocks: NDArray[np.float32], bits: int, importance: NDArray[np.float32] | None = None
+) -> NDArray[np.float16]:
+    """Scales f16 [N, blocks] of blocks f32 [N, blocks, size], by squared error.
+
+    `importance` f32 [size] weighs the errors of the values of a block; None takes all alike.
+    """
     low, high = blocks.min(-1), blocks.max(-1)
     extreme = np.where(high > -low, high, low)  # the value of the largest magnitude, with its sign
     best = np.zeros(extreme.shape, np.float16)
@@ -75,7 +85,9 @@ def _best_scales(blocks: NDArray[np.float32], bits: int) -> NDArray[np.float16]:
         for factor in _CANDIDATES:
             scale = (extreme * (factor / divisor)).astype(np.float16)
             wide = scale.astype(np.float32)
-            difference = _levels(blocks, wide, bits) * wide[..., None] - blocks
+            difference = nearest_levels(blocks, wide, bits) * wide[..., None] - blocks
+            if importance is not None:
+                difference *= np.sqrt(importance)
             error = np.einsum("nbk,nbk->nb", difference, difference)
             better = error < least
             np.copyto(best, scale, where=better)
@@ -83,7 +95,9 @@ def _best_scales(blocks: NDArray[np.float32], bits: int) -> NDArray[np.float16]:
     return best
 
 
-def _levels(blocks: NDArray[np.float32], scales: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
+def nearest_levels(
+    blocks: NDArray[np.float32], scales: NDArray[np.float32], bits: int
+) -> NDArray[np.float32]:
     """Nearest levels, -2**(bits-1) .. 2**(bits-1)-1, as f32; an all-zero block has scale 0 and levels 0."""
     inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales != 0)
     levels = blocks * inverse[..., None]

@@ -110,6 +110,13 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None
     ) -> Tensor:
+        y: Tensor = self.o_proj(self.attend(x, rotary, mask, cache))
+        return y
+
+    def attend(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None
+    ) -> Tensor:
+        """What `o_proj` reads: the heads' outputs [B,T,H], side by side."""
         shape = (*x.shape[:2], -1, self.head_dim)
         q, k, v = (p(x).view(shape).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
         cosine, sine = (table.to(q.dtype) for table in rotary)
@@ -120,8 +127,7 @@ class Attention(nn.Module):
             k, v = k.repeat_interleave(self.groups, 1), v.repeat_interleave(self.groups, 1)
         causal = mask is None and q.shape[2] > 1
         y: Tensor = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        y = self.o_proj(y.transpose(1, 2).flatten(2))
-        return y
+        return y.transpose(1, 2).flatten(2)
 
 
 class MLP(nn.Module):
@@ -132,7 +138,12 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        y: Tensor = self.down_proj(self.gate(x))
+        return y
+
+    def gate(self, x: Tensor) -> Tensor:
+        """What `down_proj` reads, [B,T,intermediate_size]."""
+        y: Tensor = F.silu(self.gate_proj(x)) * self.up_proj(x)
         return y
 
 
