@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mobilevlm eval nano`: how often nano answers right, on scenes that no training has seen."""
+"""`mobilevlm eval nano`: how often nano answers right, on scenes that no training has seen.
+
+With `--compare CHECKPOINT`: how often the bundle answers as the checkpoint does in float32.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", type=Path, help="examine a checkpoint in float32 instead (needs torch)"
     )
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="compare a bundle with its float32 checkpoint instead",
+    )
     parser.add_argument("--count", type=int, default=2000, help="questions (default: 2000)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
     parser.add_argument(
@@ -39,6 +48,8 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.inference.assistant import Assistant
     from mobilevlm_ros.inference.types import Frame, Request
 
+    if args.compare is not None:
+        return _compare(args)
     if args.checkpoint is not None:
         runtime = load_runtime(args.checkpoint, "torch", args.threads)
     else:
@@ -61,4 +72,35 @@ def main(args: argparse.Namespace) -> int:
     print(report.table())
     for failure in report.failures[: args.failures]:
         print(json.dumps(failure))
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    """Greedy answers of bundle and checkpoint to other questions than the examination's."""
+    import dataclasses
+
+    from tqdm import tqdm
+
+    from mobilevlm_ros.engine.agreement import measure
+    from mobilevlm_ros.engine.runtime import load_runtime
+    from mobilevlm_ros.evaluation.exam import FIRST_COMPARISON_SEED, exam
+
+    questions = ((image, e.question) for image, e, _ in exam(args.count, FIRST_COMPARISON_SEED))
+    with tqdm(total=args.count, desc="comparing", unit="question", disable=None) as bar:
+        outcome = measure(
+            load_runtime(args.compare, "torch", args.threads),
+            load_runtime(args.bundle, threads=args.threads),
+            questions,
+            progress=lambda done: bar.update(),
+        )
+    if args.json:
+        print(json.dumps(dataclasses.asdict(outcome)))
+        return 0
+    print("| questions | equal answers | share | mean KL, nats | worst KL, nats |\n|---|---|---|---|---|")
+    print(
+        f"| {outcome.samples} | {outcome.equal} | {outcome.fraction:.1%} | {outcome.mean_kl:.1e} "
+        f"| {outcome.worst_kl:.2f} |"
+    )
+    for number, question, wanted, given in outcome.different[: args.failures]:
+        print(json.dumps({"number": number, "question": question, "float32": wanted, "bundle": given}))
     return 0

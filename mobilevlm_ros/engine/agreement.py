@@ -44,7 +44,7 @@ def measure(
     samples: Iterable[Sample],
     *,
     max_tokens: int = 48,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int], object] = lambda done: None,
 ) -> Agreement:
     """Asks both runtimes every question and compares their greedy answers, token by token.
 

@@ -15,6 +15,7 @@ from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene import Scene
 
 FIRST_EXAM_SEED = 5_000_000  # training draws from 1 000 000 on and stays below
+FIRST_COMPARISON_SEED = 6_000_000  # for comparing two builds of one model
 Answerer = Callable[[NDArray[np.uint8], str], str]
 
 

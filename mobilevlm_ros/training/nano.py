@@ -47,7 +47,7 @@ _COLORS = (*PAINTS, "orange")
 class Recipe:
     """Everything that decides the result. Kept with the checkpoint."""
 
-    steps: int = 4000
+    steps: int = 2800
     batch: int = 32  # pictures
     length: int = 352  # positions per picture: the prompt's opening, the image, and about ten questions
     scenes: int = 60_000

@@ -10,7 +10,7 @@ import pytest
 from mobilevlm_ros.engine.agreement import measure
 from mobilevlm_ros.engine.build import build_bundle
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime
-from mobilevlm_ros.evaluation.exam import exam, grade
+from mobilevlm_ros.evaluation.exam import FIRST_COMPARISON_SEED, exam, grade
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.types import Frame, Request
 from mobilevlm_ros.training.nano import nano_config
@@ -54,7 +54,7 @@ def test_checkpoint_is_official_in_layout_and_small() -> None:
 
 def test_bundle_agrees_with_the_float_model(runtime: Runtime) -> None:
     """A share of the 1000 questions that the model card reports on."""
-    questions = [(image, exchange.question) for image, exchange, _ in exam(200, first_seed=6_000_000)]
+    questions = [(image, exchange.question) for image, exchange, _ in exam(200, FIRST_COMPARISON_SEED)]
     agreement = measure(load_runtime(CHECKPOINT, "torch", threads=1), runtime, questions)
     assert agreement.fraction >= 0.99, agreement.different
 
