@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("model", choices=["nano"], help="what to train")
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("models/nano"), help="checkpoint directory to write"
+        "-o", "--output", type=Path, default=Path("runs/nano/checkpoint"), help="checkpoint directory to write"
     )
     parser.add_argument(
         "--work", type=Path, default=Path("runs/nano"), help="rendered scenes and the state to go on from"

@@ -168,6 +168,7 @@ def save(model: MobileVLM, config: MobileVLMConfig, tokenizer_file: str | Path, 
     try:
         work.chmod(0o755)  # mkdtemp keeps others out
         save_file(state, work / "model.safetensors", metadata={"format": "pt"})
+        (work / "model.safetensors").chmod(0o644)  # safetensors keeps others out too
         shutil.copyfile(tokenizer_file, work / "tokenizer.model")
         (work / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         if target.exists():
