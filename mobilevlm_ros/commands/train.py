@@ -10,12 +10,18 @@ import logging
 import os
 from pathlib import Path
 
+from mobilevlm_ros.errors import OptionError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("model", choices=["nano"], help="what to train")
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("runs/nano/checkpoint"), help="checkpoint directory to write"
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("runs/nano/checkpoint"),
+        help="checkpoint directory to write",
     )
     parser.add_argument(
         "--work", type=Path, default=Path("runs/nano"), help="rendered scenes and the state to go on from"
@@ -39,16 +45,7 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.training.nano import Recipe, train_nano
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    fields = {field.name: type(field.default) for field in dataclasses.fields(Recipe)}
-    changes = {}
-    for item in args.set:
-        name, _, value = item.partition("=")
-        if name not in fields:
-            raise SystemExit(
-                f"mobilevlm train: error: no recipe value {name!r}; there are: {', '.join(fields)}"
-            )
-        changes[name] = fields[name](value)
-    recipe = dataclasses.replace(Recipe(), **changes)
+    recipe = dataclasses.replace(Recipe(), **_changes(args.set, dataclasses.asdict(Recipe())))
     output = train_nano(
         args.output,
         args.work,
@@ -60,3 +57,18 @@ def main(args: argparse.Namespace) -> int:
     )
     print(json.dumps({"checkpoint": str(output), "recipe": dataclasses.asdict(recipe)}))
     return 0
+
+
+def _changes(settings: list[str], defaults: dict[str, int | float]) -> dict[str, int | float]:
+    """Values of NAME=VALUE settings, each of its default's type. Raises OptionError."""
+    changes = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if name not in defaults:
+            raise OptionError(f"--set {setting}: the recipe has no {name!r}; it has {', '.join(defaults)}")
+        kind = type(defaults[name])
+        try:
+            changes[name] = kind(value)
+        except ValueError:
+            raise OptionError(f"--set {setting}: {name} needs a value of type {kind.__name__}") from None
+    return changes
