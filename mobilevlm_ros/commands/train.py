@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from mobilevlm_ros.errors import OptionError
 
@@ -59,7 +60,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _changes(settings: list[str], defaults: dict[str, int | float]) -> dict[str, int | float]:
+def _changes(settings: list[str], defaults: dict[str, Any]) -> dict[str, Any]:
     """Values of NAME=VALUE settings, each of its default's type. Raises OptionError."""
     changes = {}
     for setting in settings:
