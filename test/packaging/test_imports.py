@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BUILD_ONLY = {"torch", "onnx", "safetensors", "huggingface_hub", "gguf", "skimage", "scipy", "transformers", "huggingface_hub"}
+BUILD_ONLY = {"torch", "onnx", "safetensors", "huggingface_hub", "gguf", "skimage", "scipy", "transformers"}
 HEAVY = BUILD_ONLY | {"onnxruntime", "tensorrt", "cv2", "rclpy"}
 
 
