@@ -68,13 +68,8 @@ def pack(levels: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
     return stored if bits == 8 else stored[..., ::2] | stored[..., 1::2] << 4
 
 
-def best_scales(
-    blocks: NDArray[np.float32], bits: int, importance: NDArray[np.float32] | None = None
-) -> NDArray[np.float16]:
-    """Scales f16 [N, blocks] of blocks f32 [N, blocks, size], by squared error.
-
-    `importance` f32 [size] weighs the errors of the values of a block; None takes all alike.
-    """
+def best_scales(blocks: NDArray[np.float32], bits: int) -> NDArray[np.float16]:
+    """Scales f16 [N, blocks] of blocks f32 [N, blocks, size], by squared error."""
     low, high = blocks.min(-1), blocks.max(-1)
     extreme = np.where(high > -low, high, low)  # the value of the largest magnitude, with its sign
     best = np.zeros(extreme.shape, np.float16)
@@ -86,8 +81,6 @@ def best_scales(
             scale = (extreme * (factor / divisor)).astype(np.float16)
             wide = scale.astype(np.float32)
             difference = nearest_levels(blocks, wide, bits) * wide[..., None] - blocks
-            if importance is not None:
-                difference *= np.sqrt(importance)
             error = np.einsum("nbk,nbk->nb", difference, difference)
             better = error < least
             np.copyto(best, scale, where=better)
