@@ -43,7 +43,7 @@ T = TypeVar("T")
 Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in all, and what comes next."""
 
-VISION_STORES: dict[str, type[np.generic]] = {"fp16": np.float16, "fp32": np.float32}
+VISION_STORES: dict[str, type[np.generic]] = {"fp16": np.float16, "fp32": np.float32, "int8": np.int8}
 _EMBEDDING_ROWS = 4096  # rows of the embedding table converted at a time
 _SOURCE_FILES = ("config.json", "tokenizer.model", "*.safetensors", "*.bin", "*.index.json")
 

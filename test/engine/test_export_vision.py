@@ -107,3 +107,19 @@ def test_ldpnetv2_needs_a_grid_it_can_pool(tmp_path):
     model = model_of(vision=dataclasses.replace(TINY.vision, image_size=40))
     with pytest.raises(CheckpointError, match="10 x 10"):
         run(model, tmp_path, picture(40))
+
+
+@pytest.mark.parametrize("projector", ["ldpnet", "ldpnetv2"])
+def test_eight_bits_keep_the_direction_of_every_embedding(tmp_path, projector):
+    """Weights and activations in 8 bits: a quarter of the size of 32, and nearly the same embeddings."""
+    model = model_of(projector_type=projector)
+    pixels = picture(model.config.vision.image_size)
+    with torch.inference_mode():
+        expected = model.encode_images(torch.from_numpy(normalize(pixels))).numpy()
+    (tmp_path / "full").mkdir()
+    run(model, tmp_path / "full", pixels)
+    actual = run(model, tmp_path, pixels, np.int8)
+    cosine = (actual * expected).sum(-1) / np.linalg.norm(actual, axis=-1) / np.linalg.norm(expected, axis=-1)
+    assert cosine.min() > 0.99
+    small, full = ((folder / "vision.onnx.data").stat().st_size for folder in (tmp_path, tmp_path / "full"))
+    assert small < 0.5 * full  # tiny's position embeddings and norms stay in 32 bits
