@@ -78,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--vision",
         choices=("fp16", "fp32", "int8"),
         default="fp16",
-        help="how the encoder's weights are stored; int8 also computes in 8 bits: smaller, faster (default: fp16)",
+        help="how the encoder's weights are stored; int8 also computes in 8 bits: smaller and faster "
+        "(default: fp16)",
     )
     parser.add_argument("--force", action="store_true", help="replace a bundle that is already there")
     parser.add_argument(

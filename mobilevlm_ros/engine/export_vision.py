@@ -22,8 +22,8 @@ from mobilevlm_ros.processing.image import IMAGE_MEAN, IMAGE_STD
 _TOWER = "model.vision_tower.vision_tower.vision_model"
 _PROJECTOR = "model.mm_projector"
 INT8_RANGE = 64
-"""Greatest 8-bit weight: products of greater ones with 8-bit activations overflow on CPUs without VNNI (the advice
-of ONNX Runtime's quantisation guide, `reduce_range`)."""
+"""Greatest 8-bit weight: products of greater ones with 8-bit activations overflow on CPUs without VNNI
+(`reduce_range` in ONNX Runtime's quantisation guide)."""
 _PROJECTOR_NORM_EPS = 1e-5  # of the LayerNorms inside ldpnet, in the official code
 
 
@@ -36,8 +36,8 @@ def export_vision(
 ) -> list[str]:
     """Writes `path` and its data file, and returns their names.
 
-    `store` is the type that matrices are stored in: np.float16 or np.float32, which compute in f32, or np.int8,
-    which computes in 8 bits.
+    `store` is the type that matrices are stored in: np.float16 or np.float32, which compute in f32, or
+    np.int8, which computes in 8 bits.
     `on_layer` is called after each tower layer and after the projector.
     Input `pixels` u8 [B, S, S, 3] RGB; output `image_embeddings` f32 [B, N, H].
     Raises CheckpointError when the projector does not fit the tower's grid.
