@@ -79,10 +79,15 @@ def build_bundle(
     precision = precision or DecoderPrecision()
     samples = calibration.count() if calibration is not None else 0
     steps = _Steps(config.num_vision_layers + config.language.num_hidden_layers + 4 + samples, progress)
+
+    def layer_done(stage: str) -> None:
+        source.release()
+        steps.next(stage)
+
     with _fresh_directory(out) as work:
         steps.next("vision")
         files = export_vision(
-            _weights(source), config, work / VISION, VISION_STORES[vision_store], lambda: steps.next("vision")
+            _weights(source), config, work / VISION, VISION_STORES[vision_store], lambda: layer_done("vision")
         )
         quantizer: Quantizer = round_to_nearest
         if calibration is not None:
@@ -95,7 +100,7 @@ def build_bundle(
             config.language,
             work / DECODER,
             precision,
-            lambda: steps.next("decoder"),
+            lambda: layer_done("decoder"),
             quantizer,
         )
         _write_embeddings(source, work / EMBEDDINGS)

@@ -93,6 +93,12 @@ class TensorSource:
             )
         return tensor
 
+    def release(self) -> None:
+        """See `CheckpointReader.release`; worth a call after each layer of a large model."""
+        for reader in (self.checkpoint, self.clip):
+            if reader is not None:
+                reader.release()
+
     def _locate(self, key: str) -> tuple[CheckpointReader, str]:
         if self.clip is not None and key.startswith(TOWER_PREFIX):
             return self.clip, key.removeprefix(TOWER_PREFIX)

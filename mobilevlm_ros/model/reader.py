@@ -57,6 +57,13 @@ class CheckpointReader:
         """The tensor in its stored dtype, still backed by the file. Raises CheckpointError like `shape`."""
         return self._holder(key).tensor(key)
 
+    def release(self) -> None:
+        """Close the files, so that what was read of them no longer counts as this process's memory.
+
+        Tensors in use keep theirs; the next `tensor` opens its file again.
+        """
+        self._files.clear()
+
     def _holder(self, key: str) -> _Bin | _Safetensors:
         if key not in self._where:
             raise CheckpointError(f"{self.path} has no tensor {key}")

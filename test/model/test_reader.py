@@ -147,3 +147,14 @@ def test_unknown_tensors_and_places_are_named(tmp_path, v2):
         CheckpointReader(tmp_path)
     with pytest.raises(CheckpointError, match="not a directory"):
         CheckpointReader(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_released_files_open_again(v2, layout):
+    tensors = v2.tensors()
+    v2.write(tensors, layout)
+    reader = CheckpointReader(v2.path)
+    kept = reader.tensor(EMBEDDING)
+    reader.release()
+    assert torch.equal(kept, tensors[EMBEDDING])
+    assert torch.equal(reader.tensor("lm_head.weight"), tensors["lm_head.weight"])
