@@ -62,7 +62,8 @@ def measure(model: str, vision: str, work: Path) -> str:
     decode = first["decode"] / max(1, times["tokens"])
     again = second["encode"] + second["prefill"]
     return (
-        f"| {model} | {vision} | {seconds:.0f} | {built:.2f} | {size:.2f} | {times['load']:.1f} | {served:.2f} "
+        f"| {model} | {vision} | {seconds:.0f} | {built:.2f} | {size:.2f} "
+        f"| {times['load']:.1f} | {served:.2f} "
         f"| {first['encode']:.2f} | {first['prefill']:.2f} | {again:.2f} "
         f"| {decode * 1e3:.0f} |"
     )
