@@ -20,6 +20,8 @@ else:
     from mobilevlm_ros.nodes.children import Child
     from mobilevlm_ros.nodes.client import AskImageClient
 
+RESEND = 5.0
+"""Seconds without a response after which a request is taken for lost."""
 LIMIT = 90.0
 """Seconds for anything to happen on a machine that is busy with something else."""
 
@@ -33,6 +35,7 @@ class Graph:
         self.client = AskImageClient()
         self.node = self.client.node
         self.children: list[Child] = []
+        self._clients: dict[str, Any] = {}
 
     def start(self, name: str, parameters: dict[str, object], *remappings: str) -> Child:
         """Start `camera_node` or `mobilevlm_node` in a process."""
@@ -50,14 +53,31 @@ class Graph:
             self.client.spin(0.05)
         return value
 
-    def call(self, kind: Any, service: str, request: Any) -> Any:
-        """The response of any service."""
-        client = self.node.create_client(kind, service)
+    def client_of(self, kind: Any, service: str) -> Any:
+        """The one client of a service. Made early, it is known to the server when its first request comes."""
+        if service not in self._clients:
+            self._clients[service] = self.node.create_client(kind, service)
+        return self._clients[service]
+
+    def call(self, kind: Any, service: str, request: Any, *, once: bool = False) -> Any:
+        """The response of any service.
+
+        A server that has not discovered a new client yet drops its response ("failed to send response"),
+        so the request is sent again when none comes, unless it may be sent `once` only.
+        """
+        client = self.client_of(kind, service)
         assert client.wait_for_service(LIMIT), f"{service} is not there"
-        future = client.call_async(request)
-        self.until(future.done, service)
-        self.node.destroy_client(client)
-        return future.result()
+        futures = [client.call_async(request)]
+        sent = monotonic()
+
+        def answered() -> Any:
+            nonlocal sent
+            if not once and monotonic() - sent > RESEND:
+                futures.append(client.call_async(request))
+                sent = monotonic()
+            return next((future for future in futures if future.done()), None)
+
+        return self.until(answered, service).result()
 
     def close(self) -> None:
         """End all processes."""

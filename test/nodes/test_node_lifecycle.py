@@ -28,6 +28,7 @@ class Second:
 
     def __init__(self, graph: Any, **parameters: object) -> None:
         self.graph = graph
+        graph.client_of(ChangeState, "/second/change_state")  # known to the node long before it is used
         self.child = graph.start(
             "mobilevlm_node",
             {"threads": 1, **parameters},
@@ -49,7 +50,7 @@ class Second:
 
     def change(self, transition: int) -> bool:
         request = ChangeState.Request(transition=Transition(id=transition))
-        return bool(self.graph.call(ChangeState, "/second/change_state", request).success)
+        return bool(self.graph.call(ChangeState, "/second/change_state", request, once=True).success)
 
     def set(self, name: str, value: Any) -> Any:
         kinds = {bool: (1, "bool_value"), int: (2, "integer_value"), float: (3, "double_value")}
