@@ -38,11 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-compile", action="store_true", help="do without torch.compile (slower; needs no C++ compiler)"
     )
+    parser.add_argument("--json", action="store_true", help="print checkpoint and recipe as JSON")
     parser.add_argument("--from-scratch", action="store_true", help="ignore a kept state")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Train; prints the output directory as JSON."""
+    """Trains; says where the checkpoint is."""
     from mobilevlm_ros.training.nano import Recipe, train_nano
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -56,7 +57,10 @@ def main(args: argparse.Namespace) -> int:
         compiled=not args.no_compile,
         workers=os.cpu_count() or 1,
     )
-    print(json.dumps({"checkpoint": str(output), "recipe": dataclasses.asdict(recipe)}))
+    if args.json:
+        print(json.dumps({"checkpoint": str(output), "recipe": dataclasses.asdict(recipe)}))
+    else:
+        print(f"{output}: trained for {recipe.steps} steps; now: mobilevlm build {output} -o BUNDLE")
     return 0
 
 
