@@ -10,6 +10,10 @@ import sys
 import rclpy
 from mobilevlm_msgs.srv import AskImage
 
+SERVICE = "ask_image_peer/reverse"
+"""Not the node's own name: one of its servers in the same domain would answer as well."""
+CLIENT = "ask_image_peer_client"
+
 
 def serve() -> int:
     node = rclpy.create_node("ask_image_peer_server")
@@ -22,23 +26,25 @@ def serve() -> int:
         served.append(request.question)
         return response
 
-    node.create_service(AskImage, "ask_image", answer)
+    node.create_service(AskImage, SERVICE, answer)
     print("serving", flush=True)
-    while not served:
-        rclpy.spin_once(node, timeout_sec=0.5)
-    rclpy.spin_once(node, timeout_sec=0.5)  # lets the answer leave before the process does
+    while not served or CLIENT in node.get_node_names():  # a response that got lost is asked for again
+        rclpy.spin_once(node, timeout_sec=0.2)
     return 0
 
 
 def ask(question: str) -> int:
-    node = rclpy.create_node("ask_image_peer_client")
-    client = node.create_client(AskImage, "ask_image")
+    node = rclpy.create_node(CLIENT)
+    client = node.create_client(AskImage, SERVICE)
     if not client.wait_for_service(timeout_sec=20):
         print("no service", file=sys.stderr)
         return 1
-    future = client.call_async(AskImage.Request(question=question))
-    rclpy.spin_until_future_complete(node, future, timeout_sec=20)
-    if not future.done():
+    for _ in range(5):  # a server drops its response to a client that it has not discovered yet
+        future = client.call_async(AskImage.Request(question=question))
+        rclpy.spin_until_future_complete(node, future, timeout_sec=5)
+        if future.done():
+            break
+    else:
         print("no answer", file=sys.stderr)
         return 1
     response = future.result()
