@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,11 @@ EMBEDDINGS = "embeddings.npy"
 TOKENIZER = "tokenizer.model"
 
 Aspect = Literal["pad", "crop"]
+
+_ESSENTIAL = frozenset(
+    (MANIFEST, VISION, f"{VISION}.data", DECODER, f"{DECODER}.data", EMBEDDINGS, TOKENIZER)
+)
+_OPTIONAL = frozenset(("quality",))  # fields that came after the first bundles
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class Manifest:
     """Least version of each runtime package that can run the graphs."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """File name to its `bytes` and `sha256`."""
+    quality: dict[str, Any] = field(default_factory=dict)
+    """What quantisation changed, as measured when it was built (engine.quality); empty where nobody did."""
 
     @classmethod
     def describe(cls, config: MobileVLMConfig, name: str, **more: Any) -> Manifest:
@@ -102,6 +110,8 @@ class Manifest:
             )
         values: dict[str, Any] = {}
         for entry in dataclasses.fields(cls):
+            if entry.name in _OPTIONAL and entry.name not in data:
+                continue
             value = data.get(entry.name)
             if not _IS[str(entry.type)](value):
                 raise BundleError(f"{where}: {entry.name} is missing or wrong; build the bundle again")
@@ -118,11 +128,14 @@ def _is_files(value: object) -> bool:
         isinstance(entry, dict)
         and _is_int(entry.get("bytes"))
         and isinstance(entry.get("sha256"), str)
-        # A plain name: a manifest must not make us read outside its directory.
-        and name == Path(name).name
-        and name not in ("", ".", "..")
+        and _is_plain(name)
         for name, entry in value.items()
     )
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it is a name in the bundle's own directory: a manifest must not make us read elsewhere."""
+    return name == Path(name).name and name not in ("", ".", "..") and "\0" not in name
 
 
 _IS = {
@@ -165,6 +178,34 @@ class Bundle:
         if name not in self.manifest.files:
             raise BundleError(f"bundle {self.path} has no {name}; build it again with `mobilevlm build`")
         return self.path / name
+
+    def add_file(self, name: str, content: bytes) -> Bundle:
+        """Adds or replaces an optional file such as calibration.json, and returns the bundle with it.
+
+        Whoever opens the bundle meanwhile, or after a power cut, finds it valid: with the old file, with the
+        new one, or without one. Raises ValueError for a name that is not plain or that belongs to the model
+        itself, BundleError when the directory cannot be written; the bundle is then as it was, or without
+        the file.
+        """
+        if not _is_plain(name) or name in _ESSENTIAL:
+            raise ValueError(f"{name!r} is not the name of an optional file of a bundle")
+        others = {key: entry for key, entry in self.manifest.files.items() if key != name}
+        entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        try:
+            if name in self.manifest.files:  # the manifest never lists a file whose content it does not know
+                self._write_manifest(others)
+            _replace(self.path / name, content)
+            return self._write_manifest({**others, name: entry})
+        except OSError as error:
+            raise BundleError(
+                f"cannot write {name} into bundle {self.path}: {error}; free space there, allow writing to "
+                "it, or copy the bundle to another place"
+            ) from error
+
+    def _write_manifest(self, files: dict[str, dict[str, Any]]) -> Bundle:
+        manifest = dataclasses.replace(self.manifest, files=dict(sorted(files.items())))
+        _replace(self.path / MANIFEST, manifest.to_json().encode())
+        return Bundle(self.path, manifest)
 
     def _verify(self) -> None:
         again = "copy it again, or build it again with `mobilevlm build`"
@@ -209,6 +250,19 @@ def sha256(path: Path) -> str:
         while piece := stream.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all, down to the disk."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def seal(names: list[str], directory: Path) -> dict[str, dict[str, Any]]:

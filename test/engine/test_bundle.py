@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -139,3 +141,59 @@ def test_only_listed_files_are_handed_out(tiny_bundle):
     assert bundle.file(DECODER) == tiny_bundle / DECODER
     with pytest.raises(BundleError, match=r"has no vision\.plan"):
         bundle.file("vision.plan")
+
+
+def test_an_optional_file_is_added_and_replaced(bundle):
+    opened = Bundle.open(bundle)
+    for content in (b"{}", b'{"temperature": 1.5}', b""):
+        opened = opened.add_file("calibration.json", content)
+        again = Bundle.open(bundle)  # verifies the checksums
+        assert again.manifest == opened.manifest
+        assert again.file("calibration.json").read_bytes() == content
+    assert not [path for path in bundle.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    "name", [MANIFEST, DECODER, "decoder.onnx.data", "tokenizer.model", "../x", "", "a\0"]
+)
+def test_the_models_own_files_are_not_replaced(bundle, name):
+    with pytest.raises(ValueError, match="not the name of an optional file"):
+        Bundle.open(bundle).add_file(name, b"x")
+    Bundle.open(bundle)
+
+
+@pytest.mark.parametrize("calls", range(1, 4))
+def test_a_power_cut_while_adding_leaves_a_valid_bundle(bundle, monkeypatch, calls):
+    """Whichever of the three renames never happens."""
+    opened = Bundle.open(bundle).add_file("calibration.json", b"old")
+    replace, done = os.replace, []
+
+    def cut(source, target):
+        done.append(target)
+        if len(done) == calls:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", cut)
+    with pytest.raises(KeyboardInterrupt):
+        opened.add_file("calibration.json", b"new")
+    found = Bundle.open(bundle)
+    assert ("calibration.json" in found.manifest.files) == (calls == 1)
+
+
+def test_a_bundle_that_cannot_be_written_says_so(bundle, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    opened = Bundle.open(bundle)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BundleError, match=r"cannot write calibration\.json .*No space left.*free space"):
+        opened.add_file("calibration.json", b"x")
+    assert Bundle.open(bundle).manifest == opened.manifest
+
+
+def test_bundles_from_before_quality_was_measured_open(bundle):
+    data = json.loads((bundle / MANIFEST).read_text())
+    data.pop("quality", None)
+    (bundle / MANIFEST).write_text(json.dumps(data))
+    assert Bundle.open(bundle).manifest.quality == {}
