@@ -50,12 +50,14 @@ class Inquiry:
 
     Attributes:
         frame: the picture it is about, once its turn has come.
+        loaded: the bundle that answers it, once its turn has come; until then the one that would.
         text: the answer so far.
     """
 
     def __init__(self, question: Question, model: Model, arrival: float) -> None:
         self.question = question
         self.model = model
+        self.loaded = model.loaded  # what answers, once its turn has come; a reload may change it before
         self.arrival = arrival
         self.frame: Frame | None = None
         self.text = ""
@@ -99,8 +101,9 @@ class Inquiry:
 
     def _work(self) -> Generator[str, None, Answer]:
         queued = monotonic() - self.arrival
+        self.loaded = self.model.loaded
         self.frame = self.question.frame()
-        answer = yield from self.model.assistant.steps(self.frame, self.question.request)
+        answer = yield from self.loaded.assistant.steps(self.frame, self.question.request)
         return with_queue_time(answer, queued)
 
     def _step(self, piece: str) -> None:
@@ -134,8 +137,8 @@ def fill(result: Any, inquiry: Inquiry | None, outcome: Answer | BaseException, 
 
 def _fill_source(result: Any, inquiry: Inquiry) -> None:
     result.camera = inquiry.question.label
-    result.model_id = inquiry.model.model_id
-    result.backend = inquiry.model.runtime.backend_name
+    result.model_id = inquiry.loaded.model_id
+    result.backend = inquiry.loaded.runtime.backend_name
     if result.status.code == Status.OK:
         result.choices = list(inquiry.question.request.choices)
         threshold = inquiry.question.fields.abstain_threshold

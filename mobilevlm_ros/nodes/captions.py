@@ -89,6 +89,7 @@ class Captioner:
         max_age = self._node.get_parameter("max_age").value
         submitted = monotonic()
         frames: list[Frame] = []
+        loaded = self._model.loaded
 
         def work() -> Generator[str, None, Answer | None]:
             queued = monotonic() - submitted
@@ -96,7 +97,7 @@ class Captioner:
             if frame is subject.last:
                 return None  # nothing new to say
             frames.append(frame)
-            answer = yield from self._model.assistant.caption(frame, prompt, limit)
+            answer = yield from loaded.assistant.caption(frame, prompt, limit)
             return with_queue_time(answer, queued)
 
         def finished(future: Any) -> None:  # on the inference thread
@@ -105,7 +106,7 @@ class Captioner:
                 answer = future.result()
                 if answer is not None:
                     subject.last = frames[0]
-                    self._publish(frames[0], prompt, answer, monotonic() - submitted)
+                    self._publish(frames[0], prompt, answer, monotonic() - submitted, loaded.model_id)
             except (Busy, RequestCancelled):
                 self.dropped += 1
             except Refused:
@@ -125,7 +126,7 @@ class Captioner:
         subject.running = True
         ticket.future.add_done_callback(finished)
 
-    def _publish(self, frame: Frame, prompt: str, answer: Answer, total: float) -> None:
+    def _publish(self, frame: Frame, prompt: str, answer: Answer, total: float, model_id: str) -> None:
         if not self._subjects or not answer.text:
             return
         self.made += 1
@@ -139,7 +140,7 @@ class Captioner:
                 finish_reason=answer.finish_reason,
                 generated_tokens=answer.generated_tokens,
                 latency=latency_message(answer.latency, total),
-                model_id=self._model.model_id,
+                model_id=model_id,
             )
         )
         if self._wanted(self._annotated):

@@ -44,7 +44,7 @@ def _model_status(
             "bundle": model.runtime.bundle.path,
             "backend": model.runtime.backend_name,
             "backend_reason": model.runtime.reason,
-            "load_seconds": f"{model.load_seconds:.2f}",
+            "load_seconds": f"{model.loaded.load_seconds:.2f}",
             "queued": model.worker.queued,
             "queue_size": model.worker.capacity,
         }

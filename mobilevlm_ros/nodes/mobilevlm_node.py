@@ -16,7 +16,7 @@ from mobilevlm_ros.errors import MobileVLMError
 from mobilevlm_ros.nodes import diagnostics, parameters, running
 from mobilevlm_ros.nodes.cameras import Camera
 from mobilevlm_ros.nodes.captions import Captioner
-from mobilevlm_ros.nodes.model import load_model
+from mobilevlm_ros.nodes.model import Model, Settings, load_bundle, release_memory
 from mobilevlm_ros.nodes.reception import Reception, Situation
 from mobilevlm_ros.nodes.status import Refused, status_of
 
@@ -62,19 +62,20 @@ class MobileVLMNode(LifecycleNode):
         try:
             if wrong:
                 raise Refused(Status.NOT_ACTIVE, "; ".join(wrong))
-            model = load_model(self)
+            loaded = load_bundle(Settings.of(self))
         except Exception as error:
             self.situation.status = status_of(error)
             detail = "" if isinstance(error, MobileVLMError) else f"\n{traceback.format_exc()}"
             self.get_logger().error(f"cannot be configured: {error}{detail}")
             return TransitionCallbackReturn.FAILURE
+        model = Model(loaded, self.get_parameter("queue_size").value)
         self.situation.model = model
         self.situation.status = Status(code=Status.NOT_ACTIVE, message=_INACTIVE)
         self.reception.reset()
         self._captioner = Captioner(self, model, lambda: self.reception.latest_exchange)
         self.get_logger().info(
-            f"loaded {model.model_id} in {model.load_seconds:.1f} s on {model.runtime.backend_name} "
-            f"({model.runtime.reason})"
+            f"loaded {loaded.model_id} in {loaded.load_seconds:.1f} s on {loaded.runtime.backend_name} "
+            f"({loaded.runtime.reason})"
         )
         return super().on_configure(state)
 
@@ -139,6 +140,7 @@ class MobileVLMNode(LifecycleNode):
         if self.situation.model is not None:
             self.situation.model.close()
             self.situation.model = None
+            release_memory()
 
     def _refresh_cameras(self) -> None:
         for camera in self.situation.cameras.values():

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A loaded bundle at work: runtime, assistant, and the thread that runs them."""
+"""The model at work: the bundle that answers now, and the one thread that runs it."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import hashlib
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from rclpy.node import Node
@@ -15,15 +18,66 @@ from mobilevlm_ros.inference.worker import InferenceWorker
 from mobilevlm_ros.nodes.parameters import LONGEST_QUESTION
 
 
-@dataclass
-class Model:
-    """What `on_configure` makes and `on_cleanup` frees."""
+@dataclass(frozen=True)
+class Settings:
+    """What a bundle is loaded with; the fields are parameters of the node."""
 
+    bundle: str
+    backend: str
+    threads: int
+    spin_threads: bool
+    prefix_cache_mb: int
+
+    @classmethod
+    def of(cls, node: Node) -> Settings:
+        """As the node's parameters say."""
+        return cls(**{name: node.get_parameter(name).value for name in cls.__dataclass_fields__})
+
+    def but(self, bundle: str, backend: str) -> Settings:
+        """The same with another bundle and backend, where they are not empty."""
+        return replace(self, bundle=bundle or self.bundle, backend=backend or self.backend)
+
+
+@dataclass(frozen=True)
+class LoadedBundle:
+    """A bundle that can answer. Whoever begins a piece of work takes `Model.loaded` once and keeps it to the
+    end, so no answer is half from one model and half from another.
+    """
+
+    settings: Settings
     runtime: Runtime
     assistant: Assistant
-    worker: InferenceWorker
     model_id: str
     load_seconds: float
+
+
+class Model:
+    """What `on_configure` makes and `on_cleanup` frees.
+
+    Attributes:
+        loaded: the bundle that answers now. `reload_bundle` replaces it as a whole, from the executor's
+            thread.
+        worker: the inference thread; the same for all bundles, so a change of bundle loses no request.
+    """
+
+    def __init__(self, loaded: LoadedBundle, queue_size: int) -> None:
+        self.loaded = loaded
+        self.worker = InferenceWorker(capacity=queue_size)
+
+    @property
+    def model_id(self) -> str:
+        """Of the bundle that answers now."""
+        return self.loaded.model_id
+
+    @property
+    def runtime(self) -> Runtime:
+        """Of the bundle that answers now."""
+        return self.loaded.runtime
+
+    @property
+    def assistant(self) -> Assistant:
+        """Of the bundle that answers now."""
+        return self.loaded.assistant
 
     def close(self, timeout: float | None = None) -> bool:
         """End all work (each request gets CANCELLED); True if the inference thread ended within `timeout`
@@ -32,26 +86,24 @@ class Model:
         return self.worker.close(timeout)
 
 
-def load_model(node: Node) -> Model:
-    """Load the bundle that the parameters name.
+def load_bundle(settings: Settings) -> LoadedBundle:
+    """Load a bundle; may run on any thread.
 
     Raises:
         BundleError, EngineError: with the reason and what to do.
     """
-    value = {name: node.get_parameter(name).value for name in _USED}
     start = perf_counter()
     runtime = load_runtime(
-        value["bundle"] or None,
-        backend=value["backend"],
-        threads=value["threads"],
-        spin=value["spin_threads"],
+        settings.bundle or None,
+        backend=settings.backend,
+        threads=settings.threads,
+        spin=settings.spin_threads,
     )
     # Questions were checked against the live parameter before they get here; this is only its upper bound.
     assistant = Assistant(
-        runtime, prefix_budget=value["prefix_cache_mb"] << 20, max_question=LONGEST_QUESTION
+        runtime, prefix_budget=settings.prefix_cache_mb << 20, max_question=LONGEST_QUESTION
     )
-    worker = InferenceWorker(capacity=value["queue_size"])
-    return Model(runtime, assistant, worker, model_id(runtime), perf_counter() - start)
+    return LoadedBundle(settings, runtime, assistant, model_id(runtime), perf_counter() - start)
 
 
 def model_id(runtime: Runtime) -> str:
@@ -63,4 +115,10 @@ def model_id(runtime: Runtime) -> str:
     return f"{manifest.name}@{digest[:12]}"
 
 
-_USED = ("bundle", "backend", "threads", "spin_threads", "prefix_cache_mb", "queue_size")
+def release_memory() -> None:
+    """Hand what a dropped bundle occupied back to the operating system, which glibc does not do by itself."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
