@@ -18,6 +18,10 @@ class OptionError(QuestionError):
     """A field beside the question that is out of range: max_tokens, temperature, ..."""
 
 
+class ConfigurationError(MobileVLMError, ValueError):
+    """A configuration file that cannot be used: presets, monitors, ..."""
+
+
 class CheckpointError(MobileVLMError):
     """A directory that is not a usable MobileVLM checkpoint."""
 
@@ -28,6 +32,14 @@ class BundleError(MobileVLMError):
 
 class EngineError(MobileVLMError):
     """A backend that could not be loaded, or failed while running."""
+
+
+class DeviceMemoryError(EngineError):
+    """The GPU has no memory left for what was asked; smaller requests may still work."""
+
+
+class DeviceLost(EngineError):
+    """The GPU or its driver is gone or broken; only a new process can use it again."""
 
 
 class ContextOverflow(MobileVLMError):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.base import KVCache
 from mobilevlm_ros.engine.runtime import Runtime
-from mobilevlm_ros.errors import ContextOverflow, RequestCancelled
+from mobilevlm_ros.errors import ContextOverflow, OptionError, RequestCancelled
 from mobilevlm_ros.inference import choices as scoring
 from mobilevlm_ros.inference.prefix_cache import PrefixCache
 from mobilevlm_ros.inference.sampling import Sampler
+from mobilevlm_ros.inference.sessions import Session
 from mobilevlm_ros.inference.stopping import StopFilter
 from mobilevlm_ros.inference.types import Answer, Frame, Latency, Request
 from mobilevlm_ros.inference.validate import MAX_QUESTION, check_frame, check_request
@@ -130,8 +131,17 @@ class Assistant:
         """Steps of a greedy description of the frame."""
         return self.steps(frame, Request(prompt, max_tokens=max_tokens))
 
-    def steps(self, frame: Frame, request: Request) -> Steps:
+    def steps_many(self, frame: Frame, requests: Sequence[Request]) -> Generator[str, None, list[Answer]]:
+        """Answers to several requests about one frame, in their order: one encode, one shared prefix."""
+        answers = []
+        for request in requests:
+            answers.append((yield from self.steps(frame, request)))
+        return answers
+
+    def steps(self, frame: Frame, request: Request, session: Session | None = None) -> Steps:
         """The same work as `ask`, one token boundary at a time; bad input raises at the first step."""
+        if session is not None:
+            raise OptionError("sessions are not supported yet: leave the session out")
         request = check_request(request, self.max_question)
         check_frame(frame)
         split = _Split()

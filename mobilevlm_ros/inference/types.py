@@ -27,12 +27,30 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Region:
+    """A rectangle in a picture, in its pixels: x and y of the left upper corner, and the size (> 0)."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class Request:
     """A question about one frame.
 
     Attributes:
         question: plain language, 1 to 2000 characters.
         choices: when given, the answer is one of them and each gets a probability; nothing is generated.
+        abstain_threshold: in [0, 1]; an answer whose confidence is lower is withheld (Answer.abstained).
+        system_prompt: text before the conversation; empty: the session's, else the assistant's own.
+        region: the part of the picture that is asked about; None: all of it (in a session, on the frame of
+            the question before: the part that one was about).
+        region_with_frame: with a region, show the whole picture and the part; else the part alone.
+        answer_format: '' (free text, or one of the choices), 'integer', 'number', 'choice_list' or 'json'.
+        minimum, maximum: range of an 'integer' or 'number', where minimum < maximum.
+        json_schema: the JSON Schema of a 'json' answer, as text.
         max_tokens: upper bound of generated tokens (> 0).
         temperature: 0 is greedy; above 0 samples (>= 0, finite).
         top_p: nucleus of the sampled distribution, in (0, 1].
@@ -44,6 +62,14 @@ class Request:
 
     question: str
     choices: tuple[str, ...] = ()
+    abstain_threshold: float = 0.0
+    system_prompt: str = ""
+    region: Region | None = None
+    region_with_frame: bool = False
+    answer_format: str = ""
+    minimum: float = 0.0
+    maximum: float = 0.0
+    json_schema: str = ""
     max_tokens: int = 64
     temperature: float = 0.0
     top_p: float = 1.0
@@ -79,7 +105,7 @@ class Answer:
     """What the model said about a frame.
 
     Attributes:
-        text: the answer, stripped; one of the choices where there were choices.
+        text: the answer, stripped; one of the choices where there were choices; empty when abstained.
         confidence: in [0, 1]; the probability of the least sure token of the answer, or of the choice.
         choice_probabilities: one for each choice in the order of the request, summing to 1; empty without
             choices.
@@ -89,6 +115,11 @@ class Answer:
         generated_tokens: tokens sampled, the stop token not counted; 0 with choices.
         finish_reason: 'stop' (the model ended, or a stop text appeared), 'length' (max_tokens reached), or
             'choice'.
+        abstained: the confidence was below the request's abstain_threshold.
+        best_guess: what the answer would have been, when abstained; else empty.
+        calibrated: confidence and probabilities were rescaled by the bundle's calibration.
+        session_turn: 1 for the first question of a session, 2 for the next; 0 without a session.
+        forgotten_turns: oldest turns of the session that no longer fit and were left out for good.
     """
 
     text: str
@@ -99,3 +130,8 @@ class Answer:
     reused_tokens: int = 0
     generated_tokens: int = 0
     finish_reason: str = "stop"
+    abstained: bool = False
+    best_guess: str = ""
+    calibrated: bool = False
+    session_turn: int = 0
+    forgotten_turns: int = 0

@@ -10,12 +10,15 @@ import unicodedata
 import numpy as np
 
 from mobilevlm_ros.errors import ImageError, OptionError, QuestionError
-from mobilevlm_ros.inference.types import Frame, Request
+from mobilevlm_ros.inference.types import Frame, Region, Request
 
 MAX_QUESTION = 2000
 """Characters in a question. About a quarter of the 2048-token context of MobileLLaMA, far above any real
 question.
 """
+
+MAX_SYSTEM_PROMPT = 4000
+"""Characters; about half of the context, and read once only."""
 
 MAX_CHOICES = 64
 MAX_CHOICE = 200
@@ -36,7 +39,16 @@ def check_request(request: Request, max_question: int = MAX_QUESTION) -> Request
         OptionError: another field is out of range.
     """
     question = clean_text(request.question, "question", max_question)
+    system_prompt = check_system_prompt(request.system_prompt)
     choices = check_choices(request.choices)
+    if request.answer_format:  # until constrained decoding is there
+        raise OptionError(f"answer_format {request.answer_format!r} is not supported yet: leave it empty")
+    if not 0 <= request.abstain_threshold <= 1:
+        raise OptionError(
+            f"abstain_threshold is {request.abstain_threshold:g}: give a probability from 0 to 1"
+        )
+    if request.region_with_frame and request.region is None:
+        raise OptionError("region_with_frame is set without a region: give the region too")
     if request.max_tokens <= 0 or request.max_tokens > MAX_TOKENS:
         raise OptionError(f"max_tokens is {request.max_tokens}: give a number from 1 to {MAX_TOKENS}")
     if not math.isfinite(request.temperature) or request.temperature < 0:
@@ -53,7 +65,12 @@ def check_request(request: Request, max_question: int = MAX_QUESTION) -> Request
         raise OptionError(
             f"stop holds {len(request.stop)} texts: give at most {MAX_STOPS}, none of them empty"
         )
-    return dataclasses.replace(request, question=question, choices=choices)
+    return dataclasses.replace(request, question=question, system_prompt=system_prompt, choices=choices)
+
+
+def check_system_prompt(text: str) -> str:
+    """Cleaned system prompt; empty is fine. QuestionError as for `clean_text`."""
+    return clean_text(text, "system prompt", MAX_SYSTEM_PROMPT) if text.strip() else ""
 
 
 def check_choices(choices: tuple[str, ...]) -> tuple[str, ...]:
@@ -100,6 +117,21 @@ def clean_text(text: str, name: str, limit: int) -> str:
         if marker in text:
             raise QuestionError(f"the {name} holds {marker!r}, which the prompt format reserves: remove it")
     return text
+
+
+def check_region(region: Region, frame: Frame) -> Region:
+    """The region itself; OptionError if it is empty or leaves the frame's picture."""
+    height, width = frame.image.shape[:2]
+    if region.width <= 0 or region.height <= 0:
+        raise OptionError(
+            f"the region is {region.width}x{region.height}: give a width and height of at least 1 pixel"
+        )
+    if min(region.x, region.y) < 0 or region.x + region.width > width or region.y + region.height > height:
+        raise OptionError(
+            f"the region {region.width}x{region.height} at ({region.x}, {region.y}) leaves the "
+            f"{width}x{height} picture: give pixels of the full picture"
+        )
+    return region
 
 
 def check_frame(frame: Frame) -> Frame:

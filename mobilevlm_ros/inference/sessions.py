@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Named conversations: what was said, about which picture, and the KV of it while there is room."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from mobilevlm_ros.engine.base import KVCache
+from mobilevlm_ros.errors import Busy
+from mobilevlm_ros.inference.types import Frame, Region
+
+Atoms = tuple["int | bytes", ...]
+"""A prompt as the model reads it: token ids, and for each image its digest."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question as it was put to the model, with what the template adds left out, and its answer."""
+
+    question: str
+    answer: str
+
+
+@dataclass
+class Tail:
+    """KV of a conversation so far: `cache` holds exactly what `atoms` says."""
+
+    atoms: Atoms
+    cache: KVCache
+
+
+class Session:
+    """A conversation. The text of its turns is what counts; the KV only saves time.
+
+    Not thread-safe: it belongs to the thread of the inference worker, like the assistant that reads and
+    extends it. One question at a time: `open` refuses a second one.
+
+    Attributes:
+        name: as the user calls it.
+        token_budget: positions that one prompt and its answer may take; older turns are forgotten beyond it.
+        turns: what the next question follows, oldest first.
+        frame, region, region_with_frame: the picture of the question before; None before the first.
+        system_prompt: of the question before; empty when it had none of its own.
+        answered: questions answered since it began, those forgotten included.
+        forgotten: how many of them no longer fitted.
+        tail: KV of the turns; None when it was dropped to save memory.
+    """
+
+    def __init__(self, name: str = "", token_budget: int = 1024) -> None:
+        self.name = name
+        self.token_budget = token_budget
+        self.turns: tuple[Turn, ...] = ()
+        self.frame: Frame | None = None
+        self.region: Region | None = None
+        self.region_with_frame = False
+        self.system_prompt = ""
+        self.answered = 0
+        self.forgotten = 0
+        self.tail: Tail | None = None
+        self.busy = False
+
+    def open(self) -> None:
+        """Begin a turn. Raises Busy while another one is under way."""
+        if self.busy:
+            raise Busy(f"session {self.name!r} is still answering a question: ask again when it has answered")
+        self.busy = True
+
+    def close(self) -> None:
+        """The turn is over, whether it was answered or not."""
+        self.busy = False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the kept KV."""
+        return 0 if self.tail is None else self.tail.cache.nbytes
+
+
+class SessionStore:
+    """The sessions of a node: bounded in number, memory and time.
+
+    Args:
+        max_sessions: beyond it the least recently used one is forgotten; 0 keeps none.
+        idle_seconds: a session that was not used for longer is forgotten.
+        token_budget: of each session, in positions of the model's context.
+        byte_budget: KV bytes of all sessions together. Beyond it the least recently used ones lose their KV,
+            not their text: they answer the same, and pay for reading the conversation again.
+        clock: monotonic time in seconds.
+    """
+
+    def __init__(
+        self,
+        max_sessions: int = 16,
+        idle_seconds: float = 600.0,
+        token_budget: int = 1024,
+        byte_budget: int = 512 << 20,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        if max_sessions < 0 or idle_seconds <= 0 or token_budget <= 0 or byte_budget < 0:
+            raise ValueError(
+                f"max_sessions {max_sessions}, idle_seconds {idle_seconds}, token_budget {token_budget}, "
+                f"byte_budget {byte_budget}: a count, time or size is negative, or nothing would be allowed"
+            )
+        self.max_sessions = max_sessions
+        self.idle_seconds = idle_seconds
+        self.token_budget = token_budget
+        self.byte_budget = byte_budget
+        self._clock = clock
+        self._sessions: OrderedDict[str, tuple[Session, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._sessions
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the KV of all sessions."""
+        return sum(session.nbytes for session, _ in self._sessions.values())
+
+    def get(self, name: str, reset: bool = False) -> Session:
+        """The session of that name, a new one where there is none, it was idle too long, or `reset`.
+
+        It counts as used now. A reset does not disturb an answer under way: it goes on in the old session,
+        which nobody will continue.
+        """
+        self.expire()
+        session, _ = self._sessions.pop(name, (None, 0.0))
+        if session is None or reset:
+            session = Session(name, self.token_budget)
+        self._sessions[name] = (session, self._clock())
+        self._trim()
+        return session
+
+    def expire(self) -> None:
+        """Forget the sessions whose idle time is over. Each `get` does it; a timer may."""
+        now = self._clock()
+        for name, (session, used) in list(self._sessions.items()):
+            if session.busy:
+                self._sessions[name] = (session, now)
+            elif now - used > self.idle_seconds:
+                del self._sessions[name]
+
+    def forget(self, name: str | None = None) -> None:
+        """Forget one session (harmless if there is none of that name), or all."""
+        if name is None:
+            self._sessions.clear()
+        else:
+            self._sessions.pop(name, None)
+
+    def _trim(self) -> None:
+        while len(self._sessions) > self.max_sessions:
+            self._sessions.popitem(last=False)
+        over = self.nbytes - self.byte_budget
+        for session, _ in self._sessions.values():
+            if over <= 0:
+                break
+            over -= session.nbytes
+            session.tail = None
