@@ -5,47 +5,23 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
 from mobilevlm_msgs.msg import Status
-from rclpy.callback_groups import CallbackGroup
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
-from rclpy.subscription import Subscription
 from rclpy.time import Time
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 
 from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.inference.types import Frame
 from mobilevlm_ros.nodes.conversion import compressed_to_rgb, image_to_rgb
+from mobilevlm_ros.nodes.history import JITTER_NS, History, Kept
+from mobilevlm_ros.nodes.image_topic import ImageTopic
 from mobilevlm_ros.nodes.status import Refused
 
-SILENCE = 3.0
-"""Seconds without a frame, from a topic that has publishers, after which the other transport is tried."""
-
 YEAR = 365 * 86400.0
-
-
-class Unwatched(CallbackGroup):
-    """Keeps a subscription out of the executor.
-
-    The middleware holds the newest sample of a depth-1 subscription for next to nothing, while every sample
-    that
-    an executor takes is deserialised in Python (1 to 10 ms for a raw 720p image). We take one when we need
-    it.
-    """
-
-    def can_execute(self, entity: Any) -> bool:  # rclpy has no stubs
-        """Never."""
-        return False
-
-    def beginning_execution(self, entity: Any) -> bool:
-        """Never."""
-        return False
-
-    def ending_execution(self, entity: Any) -> None:
-        """Nothing to end."""
 
 
 @dataclass
@@ -58,38 +34,47 @@ class Counters:
 
 
 class Camera:
-    """One configured camera. `frame` may be called from any thread, everything else from the executor's.
+    """One configured camera. `frame`, `find` and `converted` may be called from any thread, everything else
+    from the executor's.
 
     Args:
         node: gives the clock, the graph and the subscriptions.
         name: as configured; the topics are <name>/image and <name>/image/compressed, relative to the node.
         transport: 'raw', 'compressed' or 'auto'.
         reliable: ask for reliable delivery.
+        history_bytes: of recent images to keep, for questions about the past; 0: only the newest, and it
+            stays in the middleware until somebody needs it.
+        history_rate: images per second to keep.
     """
 
-    def __init__(self, node: Node, name: str, transport: str = "auto", reliable: bool = False) -> None:
+    def __init__(
+        self,
+        node: Node,
+        name: str,
+        transport: str = "auto",
+        reliable: bool = False,
+        history_bytes: int = 0,
+        history_rate: float = 2.0,
+    ) -> None:
         self.name = name
         self.counters = Counters()
         self._node = node
-        raw = f"{name}/image" if name else "image"
-        self._topics = {"raw": raw, "compressed": f"{raw}/compressed"}
-        self._transport = transport
-        reliability = QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT
-        self._qos = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=1, reliability=reliability)
-        self._group = Unwatched()
+        self._clock = node.get_clock()
+        self._topic = ImageTopic(node, name, transport, reliable)
         self._lock = threading.Lock()
-        self._subscription: Subscription | None = None
-        self._kind = ""
-        self._silent = {"raw": False, "compressed": False}
-        self._since = 0.0  # monotonic: last frame, or subscription
-        self._message: Any = None
-        self._stamp_ns = 0
-        self._frame: Frame | None = None
+        self._history = History(history_bytes)
+        self._converted: tuple[Kept, Frame] | None = None  # of the newest image that somebody asked for
+        self._recorder = None
+        if history_bytes:
+            steady = Clock(clock_type=ClockType.STEADY_TIME)
+            self._recorder = node.create_timer(1.0 / history_rate, self._record, clock=steady)
+        backward = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-JITTER_NS))
+        self._jumps = self._clock.create_jump_callback(backward, post_callback=self._on_jump)
 
     @property
     def topic(self) -> str:
         """Resolved name of the topic it listens to; the raw one before it found any publisher."""
-        return str(self._node.resolve_topic_name(self._topics[self._kind or "raw"]))
+        return self._topic.name
 
     @property
     def label(self) -> str:
@@ -97,34 +82,50 @@ class Camera:
         return f"camera {self.name!r}" if self.name else "the camera"
 
     @property
+    def lost(self) -> int:
+        """Frames that the middleware reports as lost on the way; those we passed over do not count."""
+        return self._topic.lost
+
+    @property
     def publishers(self) -> int:
         """Publishers on its topics now, both transports together."""
-        return sum(self._count(kind) for kind in self._topics)
+        return self._topic.publishers
 
     def refresh(self) -> None:
         """Take what arrived, and listen where something is published."""
         with self._lock:
             self._take()
-            kind = self._choose()
-            if kind != self._kind or self._subscription is None:
-                self._listen(kind)
+            self._topic.follow()
 
     def close(self) -> None:
-        """Stop listening; the last frame is forgotten."""
+        """Stop listening; all frames are forgotten."""
+        self._jumps.unregister()
+        if self._recorder is not None:
+            self._node.destroy_timer(self._recorder)
         with self._lock:
-            self._unsubscribe()
-            self._message = self._frame = None
+            self._topic.close()
+            self._forget()
 
-    def age(self) -> float | None:
-        """Seconds from the stamp of the newest frame that was taken to now; None before the first."""
+    def trouble(self) -> str:
+        """Why nothing arrives, and what to do about it: a sentence."""
+        return self._topic.trouble()
+
+    def age(self, at_ns: int | None = None) -> float | None:
+        """Seconds from the stamp of the newest frame that was taken to an instant; None before the first.
+
+        Args:
+            at_ns: instant in nanoseconds of the node's clock; None = now.
+        """
         with self._lock:
-            return None if self._message is None else self._age()
+            newest = self._history.newest
+            return None if newest is None else self._age(newest, at_ns)
 
-    def frame(self, max_age: float) -> Frame:
+    def frame(self, max_age: float, at_ns: int | None = None) -> Frame:
         """The newest frame, converted.
 
         Args:
             max_age: oldest allowed, seconds of the node's clock; negative = any.
+            at_ns: the instant at which it may be so old, nanoseconds of the node's clock; None = now.
 
         Raises:
             Refused: NO_FRAME or STALE_FRAME.
@@ -132,99 +133,94 @@ class Camera:
         """
         with self._lock:
             self._take()
-            if self._message is None:
-                raise Refused(Status.NO_FRAME, self._no_frame())
-            age = self._age()
+            newest = self._history.newest
+            if newest is None:
+                raise Refused(Status.NO_FRAME, f"{self.label} has delivered no image: {self.trouble()}")
+            age = self._age(newest, at_ns)
             if 0 <= max_age < age:
                 self.counters.stale += 1
                 raise Refused(Status.STALE_FRAME, self._stale(age, max_age))
-            if self._frame is not None:
-                return self._frame
-            message = self._message
-        frame = self._convert(message)  # without the lock: a large picture must not hold up the executor
-        with self._lock:
-            if self._message is message:
-                self._frame = frame
-        return frame
+        return self.converted(newest)
 
-    def _convert(self, message: Any) -> Frame:
+    def find(self, stamp_ns: int, max_distance: float) -> Kept:
+        """The kept image whose stamp is nearest.
+
+        Args:
+            stamp_ns: nanoseconds in the clock of the images.
+            max_distance: from the stamp, either way, seconds; negative = any.
+
+        Raises:
+            Refused: NO_FRAME or FRAME_NOT_FOUND.
+        """
+        with self._lock:
+            self._take()
+            nearest = self._history.nearest(stamp_ns)
+            count, budget = len(self._history), self._history.budget
+        if nearest is None:
+            raise Refused(Status.NO_FRAME, f"{self.label} has delivered no image: {self.trouble()}")
+        distance = (nearest.stamp_ns - stamp_ns) * 1e-9
+        if 0 <= max_distance < abs(distance):
+            kept = f"the nearest of {count} kept images" if budget else "its newest image, the only one kept,"
+            advice = "raise history_mb or ask sooner" if budget else "set history_mb to keep earlier ones"
+            where = "later" if distance > 0 else "earlier"
+            raise Refused(
+                Status.FRAME_NOT_FOUND,
+                f"{self.label} has no image within max_age {max_distance:.2f} s of stamp "
+                f"{stamp_ns * 1e-9:.3f}: {kept} is {abs(distance):.2f} s {where} "
+                f"({nearest.stamp_ns * 1e-9:.3f}); allow a larger max_age, or {advice}",
+            )
+        return nearest
+
+    def converted(self, kept: Kept) -> Frame:
+        """A kept image as a frame; the same frame again for the same image, so that it is encoded once.
+
+        Raises:
+            ImageError: the message cannot be decoded.
+        """
+        known = self._converted
+        if known is not None and known[0] is kept:
+            return known[1]
+        message = kept.message  # without the lock: a large picture must not hold up the executor
         try:
             rgb = image_to_rgb(message) if isinstance(message, Image) else compressed_to_rgb(message)
         except ImageError as error:
             self.counters.invalid += 1
             raise ImageError(f"{self.topic}: {error}") from error
         stamp = message.header.stamp
-        return Frame(rgb, stamp.sec * 1_000_000_000 + stamp.nanosec, message.header.frame_id, self.name)
+        frame = Frame(rgb, stamp.sec * 1_000_000_000 + stamp.nanosec, message.header.frame_id, self.name)
+        with self._lock:
+            if kept is self._history.newest:
+                self._converted = (kept, frame)
+        return frame
+
+    def _record(self) -> None:
+        with self._lock:
+            self._take()
 
     def _take(self) -> None:
-        """Take the newest sample, if there is one. rclpy has no public call for this; the executors use the
-        same.
-        """
-        subscription = self._subscription
-        if subscription is None:
-            return
-        with subscription.handle:
-            while True:
-                taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
-                if taken is None:
-                    return
-                self._message, self._frame = taken[0], None
-                stamp = self._message.header.stamp
-                # A publisher that fills no stamps gets the time of arrival, as near as we know it.
-                self._stamp_ns = (
-                    stamp.sec * 1_000_000_000 + stamp.nanosec or self._node.get_clock().now().nanoseconds
-                )
-                self._since = monotonic()
-                self._silent[self._kind] = False
-                self.counters.taken += 1
+        """Take the newest sample, if there is one."""
+        for message in self._topic.take():
+            stamp = message.header.stamp
+            # A publisher that fills no stamps gets the time of arrival, as near as we know it.
+            stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec or self._clock.now().nanoseconds
+            self._history.add(Kept(message, stamp_ns))
+            self._converted = None
+            self.counters.taken += 1
 
-    def _age(self) -> float:
-        return float(self._node.get_clock().now().nanoseconds - self._stamp_ns) * 1e-9
+    def _forget(self) -> None:
+        self._history.clear()
+        self._converted = None
 
-    def _choose(self) -> str:
-        if self._transport != "auto":
-            return self._transport
-        published = {kind: self._count(kind) > 0 for kind in self._topics}
-        if self._kind and published[self._kind] and monotonic() - self._since > SILENCE:
-            other = "compressed" if self._kind == "raw" else "raw"
-            if published[other] and not self._silent[other]:
-                self._silent[self._kind] = True
-                self._node.get_logger().warning(
-                    f"nothing arrives on {self.topic} although it is published (large raw images need a DDS "
-                    f"profile, see config/fastdds.xml): listening to {self._topics[other]}"
-                )
-        for kind in ("raw", "compressed"):
-            if published[kind] and not self._silent[kind]:
-                return kind
-        return self._kind or "raw"
+    def _on_jump(self, _: TimeJump) -> None:
+        """The clock was set back (a bag loops) or replaced: what we have belongs to another time."""
+        with self._lock:
+            for _message in self._topic.take():
+                pass  # it waited in the middleware since before
+            self._forget()
 
-    def _listen(self, kind: str) -> None:
-        self._unsubscribe()
-        self._kind, self._since = kind, monotonic()
-        message_type = Image if kind == "raw" else CompressedImage
-        self._subscription = self._node.create_subscription(
-            message_type, self._topics[kind], _ignore, self._qos, callback_group=self._group
-        )
-
-    def _unsubscribe(self) -> None:
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
-
-    def _count(self, kind: str) -> int:
-        return int(self._node.count_publishers(self._node.resolve_topic_name(self._topics[kind])))
-
-    def _no_frame(self) -> str:
-        topics = " and ".join(str(self._node.resolve_topic_name(topic)) for topic in self._topics.values())
-        if not self.publishers:
-            return (
-                f"{self.label} has delivered no image: nothing publishes {topics}; start it, or remap the "
-                "topics"
-            )
-        return (
-            f"{self.label} has delivered no image yet although {self.topic} is published: wait a moment; if "
-            "it stays so, check its QoS, or publish image/compressed"
-        )
+    def _age(self, kept: Kept, at_ns: int | None) -> float:
+        now = self._clock.now().nanoseconds if at_ns is None else at_ns
+        return float(now - kept.stamp_ns) * 1e-9
 
     def _stale(self, age: float, max_age: float) -> str:
         text = f"the newest image of {self.label} is {age:.2f} s old, older than max_age {max_age:.2f} s: "
@@ -232,11 +228,9 @@ class Camera:
             return (
                 text + "its stamps are in another clock than the node's; set use_sim_time on both or on none"
             )
+        if self._topic.silent_for > 1.0 and self.publishers:
+            return text + f"{self.trouble()}; or allow a larger max_age"
         return text + "check that the camera still publishes, or allow a larger max_age"
-
-
-def _ignore(_: Any) -> None:
-    """The executor never calls it: see Unwatched."""
 
 
 def to_time_message(stamp_ns: int) -> Any:

@@ -65,7 +65,7 @@ def _camera_status(node: Node, camera: Camera) -> DiagnosticStatus:
     )
     if age is None:
         status.level = DiagnosticStatus.WARN
-        status.message = "published, but nothing arrives" if publishers else "no publisher"
+        status.message = camera.trouble()
     elif 0 <= max_age < age:
         status.level, status.message = DiagnosticStatus.WARN, f"newest frame is {age:.1f} s old"
     else:
@@ -78,6 +78,7 @@ def _camera_status(node: Node, camera: Camera) -> DiagnosticStatus:
             "frames_taken": camera.counters.taken,
             "frames_invalid": camera.counters.invalid,
             "frames_stale": camera.counters.stale,
+            "frames_lost": camera.lost,
         }.items()
     )
     return status

@@ -84,7 +84,8 @@ class MobileVLMNode(LifecycleNode):
         reliable = self.get_parameter("reliability").value == "reliable"
         transport = self.get_parameter("transport").value
         names = self.get_parameter("cameras").value
-        self.situation.cameras = {name: Camera(self, name, transport, reliable) for name in names}
+        history = (self.get_parameter("history_mb").value << 20, self.get_parameter("history_rate").value)
+        self.situation.cameras = {name: Camera(self, name, transport, reliable, *history) for name in names}
         self._refresh_cameras()
         self._pulses.append(self.create_timer(REFRESH_PERIOD, self._refresh_cameras, clock=self._steady))
         if self._captioner is not None:

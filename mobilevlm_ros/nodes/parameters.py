@@ -59,6 +59,19 @@ SPECS = (
         "QoS of the image subscriptions; best_effort also receives from reliable publishers.",
         choices=("best_effort", "reliable"),
     ),
+    Spec(
+        "history_mb",
+        0,
+        "Memory for each camera's recent images, MiB, so that a request's `stamp` can name one; 0 = only the "
+        "newest, which stays in the middleware until it is needed.",
+        bounds=(0, 65536),
+    ),
+    Spec(
+        "history_rate",
+        2.0,
+        "Images per second and camera that are kept where history_mb is above 0.",
+        bounds=(0.1, 60.0),
+    ),
     Spec("queue_size", 16, "Requests that may wait; more get the status BUSY.", bounds=(1, 1000)),
     Spec("prefix_cache_mb", 256, "Memory for frames kept for follow-up questions, MiB.", bounds=(0, 65536)),
     Spec(
