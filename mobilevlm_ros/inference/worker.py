@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One inference thread for everyone: priorities, pre-emption at token boundaries, deadlines, a bounded
-queue.
+"""One inference thread for everyone: priorities, fair turns, pre-emption at token boundaries, deadlines, a
+bounded queue.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ It is called on the worker thread when its turn comes, so whatever it needs (the
 
 
 class Priority(IntEnum):
-    """Who goes first; the lower number wins. First come first served within one priority."""
+    """Who goes first; the lower number wins. Within one priority the sources take turns (see `submit`)."""
 
     QUESTION = 0
     MONITOR = 1
@@ -44,6 +44,7 @@ class Ticket(Generic[T]):
 
     work: Work[T]
     priority: Priority
+    source: str
     deadline: float | None
     resumable: bool
     on_step: Callable[[Any], None] | None
@@ -62,11 +63,6 @@ class Ticket(Generic[T]):
         """Whether its deadline has passed."""
         return self.deadline is not None and now >= self.deadline
 
-    @property
-    def rank(self) -> tuple[int, int]:
-        """Sort key: priority, then order of arrival."""
-        return (int(self.priority), self.order)
-
 
 class InferenceWorker:
     """Runs submitted work on one thread, always the most urgent, switching only where the work yields.
@@ -75,12 +71,19 @@ class InferenceWorker:
         capacity: pieces of work that may wait or be set aside, besides the running one. When it is full, less
             urgent waiting work gives way (it ends with Busy); without any, `submit` raises Busy.
         name: of the thread.
+        clock: monotonic time, seconds.
     """
 
-    def __init__(self, capacity: int = 16, name: str = "inference") -> None:
+    def __init__(
+        self, capacity: int = 16, name: str = "inference", clock: Callable[[], float] = monotonic
+    ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}: the queue must hold at least one request")
         self.capacity = capacity
+        self._clock = clock
+        self._turns = itertools.count(1)
+        self._served: dict[tuple[Priority, str], int] = {}  # number of the source's last finished turn
+        self._load: tuple[float, float | None] = (0.0, None)  # seconds worked; when the step at hand began
         self._waiting: list[Ticket[Any]] = []
         self._running: Ticket[Any] | None = None
         self._changed = threading.Condition()
@@ -95,11 +98,23 @@ class InferenceWorker:
         with self._changed:
             return len(self._waiting)
 
+    def waiting(self, priority: Priority) -> int:
+        """Pieces of work of one priority that wait for their turn."""
+        with self._changed:
+            return sum(t.priority == priority for t in self._waiting)
+
+    @property
+    def busy_seconds(self) -> float:
+        """Time that the thread has worked since it began, the step at hand included."""
+        busy, began = self._load  # replaced as a whole, so no lock is needed
+        return busy if began is None else busy + self._clock() - began
+
     def submit(
         self,
         work: Work[T],
         *,
         priority: Priority = Priority.QUESTION,
+        source: str = "",
         timeout: float | None = None,
         resumable: bool = True,
         on_step: Callable[[Any], None] | None = None,
@@ -109,6 +124,10 @@ class InferenceWorker:
         Args:
             work: see `Work`.
             priority: more urgent work interrupts it at its next yield.
+            source: whose work it is (a camera, a client). Within a priority the source whose last finished
+                turn is the longest ago goes first, so none starves; within a source the first come. What
+                was interrupted goes on before anything new of its priority. Few different names, please:
+                each is remembered.
             timeout: seconds from now until RequestTimeout; None waits for ever.
             resumable: go on after an interruption; if False an interruption ends it with Busy.
             on_step: gets every value that the work yields, on the worker thread.
@@ -116,17 +135,18 @@ class InferenceWorker:
         Raises:
             Busy: the queue is full of work at least as urgent, or the worker was closed.
         """
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = None if timeout is None else self._clock() + timeout
         evicted: Ticket[Any] | None = None
         with self._changed:
             if self._stopping:
                 raise Busy("the model is being unloaded: ask again when the node is active")
             if len(self._waiting) >= self.capacity:
-                evicted = max(self._waiting, key=lambda t: t.rank)
+                evicted = max(self._waiting, key=self._rank)
                 if evicted.priority <= priority:
                     raise Busy(f"{len(self._waiting)} requests are waiting already: ask again later")
                 self._waiting.remove(evicted)
-            ticket = Ticket(work, priority, deadline, resumable, on_step, next(self._order))
+            ticket = Ticket(work, priority, source, deadline, resumable, on_step, next(self._order))
+            ticket.future.set_running_or_notify_cancel()  # from now on only we can end it
             self._waiting.append(ticket)
             self._changed.notify()
         if evicted is not None:
@@ -166,15 +186,20 @@ class InferenceWorker:
         """
         with self._changed:
             while True:
-                over = self._take_over(monotonic())
+                over = self._take_over(self._clock())
                 if self._waiting or over or self._stopping:
                     break
                 self._changed.wait()
-            ticket = min(self._waiting, key=lambda t: t.rank, default=None)
+            ticket = min(self._waiting, key=self._rank, default=None)
             if ticket is not None:
                 self._waiting.remove(ticket)
             self._running = ticket
             return ticket, over
+
+    def _rank(self, ticket: Ticket[Any]) -> tuple[int, bool, int, int]:
+        """Sort key: priority, interrupted work first, the source's last turn, order of arrival."""
+        served = self._served.get((ticket.priority, ticket.source), 0)
+        return int(ticket.priority), ticket.steps is None, served, ticket.order
 
     def _take_over(self, now: float) -> list[Ticket[Any]]:
         """Remove the tickets that were cancelled or ran out of time while they waited. Holds the lock."""
@@ -189,27 +214,44 @@ class InferenceWorker:
             if ticket.steps is None:
                 ticket.steps = ticket.work()
             while True:
-                if ticket.cancelled or ticket.expired(monotonic()):
+                if ticket.cancelled or ticket.expired(self._clock()):
+                    self._finished_turn(ticket)
                     _end(ticket, _reason(ticket))
                     return
-                value = next(ticket.steps)
+                value = self._step(ticket.steps)
                 if ticket.on_step is not None:
                     ticket.on_step(value)
                 if self._yields_to_others(ticket):
                     return
         except StopIteration as end:
+            self._finished_turn(ticket)
             _close(ticket)
             ticket.future.set_result(end.value)
         except BaseException as error:  # the thread serves everybody and must outlive any one request
+            self._finished_turn(ticket)
             _end(ticket, error)
         finally:
             with self._changed:
                 self._running = None
 
+    def _step(self, steps: Generator[Any, None, Any]) -> Any:
+        """One step of the work, on the clock."""
+        busy, began = self._load[0], self._clock()
+        self._load = (busy, began)
+        try:
+            return next(steps)
+        finally:
+            self._load = (busy + self._clock() - began, None)
+
+    def _finished_turn(self, ticket: Ticket[Any]) -> None:
+        """Its source goes behind the others. Not so where it gave way for good: it is still its turn."""
+        with self._changed:
+            self._served[ticket.priority, ticket.source] = next(self._turns)
+
     def _yields_to_others(self, ticket: Ticket[Any]) -> bool:
         """Between two steps: end overdue tickets, and set this one aside if a more urgent one waits."""
         with self._changed:
-            over = self._take_over(monotonic())
+            over = self._take_over(self._clock())
             urgent = any(t.priority < ticket.priority for t in self._waiting)
             if urgent and ticket.resumable and not ticket.cancelled:
                 self._waiting.append(ticket)  # may pass the capacity by one: it was admitted long ago
