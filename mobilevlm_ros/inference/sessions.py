@@ -4,39 +4,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 
-from mobilevlm_ros.engine.base import KVCache
 from mobilevlm_ros.errors import Busy
+from mobilevlm_ros.inference.conversation import Turn
+from mobilevlm_ros.inference.reading import Tail
 from mobilevlm_ros.inference.types import Frame, Region
-
-Atoms = tuple["int | bytes", ...]
-"""A prompt as the model reads it: token ids, and for each image its digest."""
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A question as it was put to the model, with what the template adds left out, and its answer."""
-
-    question: str
-    answer: str
-
-
-@dataclass
-class Tail:
-    """KV of a conversation so far: `cache` holds exactly what `atoms` says."""
-
-    atoms: Atoms
-    cache: KVCache
 
 
 class Session:
     """A conversation. The text of its turns is what counts; the KV only saves time.
 
     Not thread-safe: it belongs to the thread of the inference worker, like the assistant that reads and
-    extends it. One question at a time: `open` refuses a second one.
+    extends it. One question at a time: `turn` refuses a second one.
 
     Attributes:
         name: as the user calls it.
@@ -49,9 +31,12 @@ class Session:
         tail: KV of the turns; None when it was dropped to save memory.
     """
 
-    def __init__(self, name: str = "", token_budget: int = 1024) -> None:
+    def __init__(
+        self, name: str = "", token_budget: int = 1024, on_commit: Callable[[], None] | None = None
+    ) -> None:
         self.name = name
         self.token_budget = token_budget
+        self._on_commit = on_commit
         self.turns: tuple[Turn, ...] = ()
         self.frame: Frame | None = None
         self.region: Region | None = None
@@ -62,15 +47,31 @@ class Session:
         self.tail: Tail | None = None
         self.busy = False
 
-    def open(self) -> None:
-        """Begin a turn. Raises Busy while another one is under way."""
+    @contextmanager
+    def turn(self) -> Iterator[Tail | None]:
+        """One question. Gives the KV of what was said, to extend; what is not committed is taken back.
+
+        Raises Busy while another question of the session is under way.
+        """
         if self.busy:
             raise Busy(f"session {self.name!r} is still answering a question: ask again when it has answered")
         self.busy = True
+        tail = self.tail
+        try:
+            yield tail
+        finally:
+            self.busy = False
+            if tail is not None and self.tail is tail:
+                tail.restore()
 
-    def close(self) -> None:
-        """The turn is over, whether it was answered or not."""
-        self.busy = False
+    def commit(self, kept: tuple[Turn, ...], turn: Turn, tail: Tail) -> None:
+        """The question was answered: what it followed (older turns were forgotten), itself, and its KV."""
+        self.forgotten += len(self.turns) - len(kept)
+        self.turns = (*kept, turn)
+        self.answered += 1
+        self.tail = tail
+        if self._on_commit is not None:
+            self._on_commit()
 
     @property
     def nbytes(self) -> int:
@@ -130,7 +131,7 @@ class SessionStore:
         self.expire()
         session, _ = self._sessions.pop(name, (None, 0.0))
         if session is None or reset:
-            session = Session(name, self.token_budget)
+            session = Session(name, self.token_budget, self._trim)
         self._sessions[name] = (session, self._clock())
         self._trim()
         return session

@@ -8,7 +8,7 @@ code names. They are data: change a space and the answers change.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mobilevlm_ros.errors import QuestionError
 
@@ -17,7 +17,9 @@ IMAGE_PLACEHOLDER = "<image>"
 
 @dataclass(frozen=True)
 class Template:
-    """The fixed strings around questions and answers. `opening` is everything before the first question."""
+    """The fixed strings around questions and answers. `opening` is everything before the first question, and
+    `system` the part of it that tells the model what it is.
+    """
 
     opening: str
     user: str
@@ -25,6 +27,11 @@ class Template:
     answer_start: str
     answer_end: str
     stop: str
+    system: str = ""
+
+    def with_system(self, system: str) -> Template:
+        """The same template with another system prompt; what surrounds it stays."""
+        return replace(self, system=system, opening=self.opening.replace(self.system, system, 1))
 
     def render(self, turns: Sequence[tuple[str, str | None]]) -> str:
         """One prompt from (question, answer) pairs; where the last answer is None, the model continues.
@@ -45,12 +52,12 @@ class Template:
         return text
 
 
-def image_question(question: str) -> str:
-    """The user's message about one image: the image first, then a newline, then the question.
+def image_question(question: str, images: int = 1) -> str:
+    """The user's message about its images: each image and a newline, then the question.
 
     A placeholder typed inside the question is removed, because every placeholder consumes an image.
     """
-    return f"{IMAGE_PLACEHOLDER}\n{question.replace(IMAGE_PLACEHOLDER, '')}"
+    return f"{IMAGE_PLACEHOLDER}\n" * images + question.replace(IMAGE_PLACEHOLDER, "")
 
 
 def _dialogue(
@@ -63,6 +70,7 @@ def _dialogue(
         answer_start=" ",
         answer_end=after_answer,
         stop=after_answer,
+        system=system,
     )
 
 
@@ -74,6 +82,7 @@ def _llama_2(system: str) -> Template:
         answer_start=" ",
         answer_end=" </s>",
         stop="</s>",
+        system=system,
     )
 
 

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many questions about one picture: what they share is read once, and their own words side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobilevlm_ros.engine.base import KVCache, LanguageEngine
+from mobilevlm_ros.inference.conversation import Atoms, joints
+from mobilevlm_ros.inference.prompting import Prompt
+from mobilevlm_ros.inference.reading import Reader
+from mobilevlm_ros.inference.timing import Stopwatch
+from mobilevlm_ros.inference.types import Answer
+
+
+def branch(
+    language: LanguageEngine,
+    continuations: Sequence[NDArray[np.float32]],
+    cache: KVCache,
+    num_logits: int = 1,
+) -> list[NDArray[np.float32]]:
+    """Last logits f32[min(num_logits, T_i), V] of each continuation f32[T_i, H] of a cache (kept as is)."""
+    engine: Any = language
+    if hasattr(engine, "branch"):
+        return engine.branch(continuations, cache, num_logits)
+    return [
+        language.forward(
+            c[None], cache.copy(capacity=cache.length + len(c)), num_logits=min(num_logits, len(c))
+        )[0]
+        for c in continuations
+    ]
+
+
+def groups(prompts: Mapping[int, Prompt]) -> list[dict[int, Prompt]]:
+    """Those that can be answered together: at least two with the same beginning, through their last image,
+    whose choices are told apart by their first token (the others need KV of their own).
+    """
+    found: dict[Atoms, dict[int, Prompt]] = {}
+    for key, prompt in prompts.items():
+        if prompt.options.longest == 1:
+            found.setdefault(_beginning(prompt), {})[key] = prompt
+    return [group for group in found.values() if len(group) > 1]
+
+
+def choose(
+    reader: Reader, prompts: Collection[Prompt], language: LanguageEngine
+) -> Generator[str, None, list[Answer]]:
+    """Answers to the prompts of one group, in their order; yields '' at boundaries."""
+    watch = Stopwatch()
+    first = next(iter(prompts))
+    beginning = _beginning(first)
+    prefix, reused = yield from reader.read_prefix(beginning, first.views, watch)
+    answers: list[Answer] = []
+    for batch in _batches(prompts, len(beginning), reader.run):
+        rests = [reader.embed(prompt.atoms[len(beginning) :]) for prompt in batch]
+        rows = branch(language, rests, prefix)
+        for prompt, row in zip(batch, rows, strict=True):
+            answers.append(prompt.options.answer(row[-1], prefix, language))
+        watch.lap("prefill")
+        yield ""
+        watch.resume()
+    return [
+        replace(
+            answer,
+            latency=watch.latency(len(answers)),
+            prompt_tokens=reader.positions(prompt.atoms),
+            reused_tokens=prefix.length if at else reused,
+        )
+        for at, (answer, prompt) in enumerate(zip(answers, prompts, strict=True))
+    ]
+
+
+def _beginning(prompt: Prompt) -> Atoms:
+    return prompt.atoms[: joints(prompt.atoms)[-1]]
+
+
+def _batches(prompts: Iterable[Prompt], start: int, size: int) -> Iterator[list[Prompt]]:
+    """Prompts in order, in batches of at most `size` positions after `start`, or of one prompt."""
+    batch: list[Prompt] = []
+    taken = 0
+    for prompt in prompts:
+        own = len(prompt.atoms) - start
+        if batch and taken + own > size:
+            yield batch
+            batch, taken = [], 0
+        batch.append(prompt)
+        taken += own
+    yield batch

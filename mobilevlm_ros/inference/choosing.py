@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers a request that has choices, from what the model would say first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobilevlm_ros.engine.base import KVCache, LanguageEngine
+from mobilevlm_ros.inference import choices as scoring
+from mobilevlm_ros.inference.types import Answer
+from mobilevlm_ros.processing.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choices as the model would write them.
+
+    Attributes:
+        choices: as asked.
+        sequences: token ids of each way to write one.
+        owners: for each sequence, the index of its choice.
+    """
+
+    choices: tuple[str, ...]
+    sequences: tuple[tuple[int, ...], ...]
+    owners: tuple[int, ...]
+
+    @classmethod
+    def of(cls, choices: Sequence[str], tokenizer: Tokenizer) -> Options:
+        """Raises nothing: the choices were checked with the request."""
+        sequences, owners = scoring.candidates(choices, tokenizer)
+        return cls(tuple(choices), tuple(sequences), tuple(owners))
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        return max(map(len, self.sequences), default=0)
+
+    def answer(self, logits: NDArray[np.float32], cache: KVCache, language: LanguageEngine) -> Answer:
+        """The most probable choice.
+
+        Args:
+            logits: f32[V] after the prompt.
+            cache: KV of the prompt, not changed. Where every sequence is one token it is not looked at.
+            language: the engine.
+        """
+        scores = scoring.score(logits, cache, language, self.sequences)
+        odds = scoring.probabilities(scores, self.owners, len(self.choices))
+        best = int(np.argmax(odds))
+        return Answer(
+            text=self.choices[best],
+            confidence=odds[best],
+            choice_probabilities=odds,
+            finish_reason="choice",
+        )

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads a prompt into the language model: encodes what was not seen and prefills what was not read before."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobilevlm_ros.engine.base import KVCache, LanguageEngine, VisionEngine
+from mobilevlm_ros.inference.conversation import Atoms, common, joints, positions
+from mobilevlm_ros.inference.looking import View
+from mobilevlm_ros.inference.prefix_cache import PrefixCache
+from mobilevlm_ros.inference.timing import Stopwatch
+
+KEPT_IMAGES = 8
+"""Embeddings kept, about 1.2 MB for each image at 1.4B: the same picture under another system prompt."""
+
+RUN = 48
+"""Positions prefilled between two boundaries on a CPU: a cancel is noticed after a second at 1.4B on two
+cores, and shorter runs cost more per position (48: 19 ms, 30: 24 ms, 196: 21 ms)."""
+
+RUN_GPU = 1024
+"""The same on a GPU, which reads a whole prompt in less time than a CPU one run."""
+
+
+@dataclass
+class Tail:
+    """KV of a conversation so far.
+
+    Attributes:
+        atoms: what the first `length` positions of the cache hold.
+        cache: may hold more while somebody extends it.
+        length: positions.
+    """
+
+    atoms: Atoms
+    cache: KVCache
+    length: int
+
+    def cut(self, atoms: int, length: int) -> None:
+        """Forget what follows the first atoms, which take `length` positions."""
+        self.atoms, self.length = self.atoms[:atoms], length
+        self.restore()
+
+    def restore(self) -> None:
+        """Take back what was added to the cache."""
+        self.cache.truncate(self.length)
+
+
+@dataclass
+class Read:
+    """A prompt that the model has read.
+
+    Attributes:
+        atoms: the prompt.
+        cache: KV of it.
+        logits: f32[V] after its last token.
+        tokens: positions it takes.
+        reused: how many of them were not computed now.
+    """
+
+    atoms: Atoms
+    cache: KVCache
+    logits: NDArray[np.float32]
+    tokens: int
+    reused: int
+
+
+class Reader:
+    """The model's memory of pictures and prompts.
+
+    Args:
+        vision: the encoder.
+        language: the decoder.
+        budget: bytes of KV to keep for system prompts and images together; 0 keeps nothing.
+        run: most positions that one call of the decoder reads.
+    """
+
+    def __init__(self, vision: VisionEngine, language: LanguageEngine, budget: int, run: int) -> None:
+        self.vision = vision
+        self.language = language
+        self.run = run
+        self._kept: PrefixCache[Atoms] = PrefixCache(budget)
+        self._images: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+
+    def positions(self, atoms: Atoms) -> int:
+        """Positions of the context that they take."""
+        return positions(atoms, self.vision.num_tokens)
+
+    def clear(self) -> None:
+        """Forget every prefix and picture."""
+        self._kept.clear()
+        self._images.clear()
+
+    def read(
+        self, atoms: Atoms, views: Sequence[View], room: int, watch: Stopwatch, tail: Tail | None = None
+    ) -> Generator[str, None, Read]:
+        """Read a prompt, yielding '' after each image and run.
+
+        Args:
+            atoms: the prompt; it ends with text.
+            views: its images, in order.
+            room: positions that the cache shall have left for an answer, as far as the context allows.
+            watch: gets laps of 'encode' and 'prefill'.
+            tail: of a conversation. Where it holds more of the prompt than any kept prefix does, its cache is
+                extended and becomes the result's; the tail is cut to what is still true, and has to be
+                restored when the result is not used.
+        """
+        capacity = min(self.language.max_length, self.positions(atoms) + room)
+        start, cache = self._longest(atoms)
+        shared = 0 if tail is None else min(common(tail.atoms, atoms), len(atoms) - 1)
+        if tail is not None and shared > start:
+            start, cache = shared, tail.cache
+            tail.cut(start, self.positions(atoms[:start]))
+            if cache.capacity < capacity:
+                cache = cache.copy(capacity=capacity)
+        elif cache is not None:
+            cache = cache.copy(capacity=capacity)
+        else:
+            cache = self.language.new_cache(1, capacity)
+        reused = cache.length
+        logits = yield from self._extend(cache, atoms, start, views, watch)
+        assert logits is not None  # a prompt ends with text, and its last token is never reused
+        return Read(atoms, cache, logits, cache.length, reused)
+
+    def read_prefix(
+        self, atoms: Atoms, views: Sequence[View], watch: Stopwatch
+    ) -> Generator[str, None, tuple[KVCache, int]]:
+        """Read what several prompts begin with, up to and with their last image.
+
+        Returns its KV, which nobody may extend, and how many of its positions were known.
+        """
+        start, known = self._longest(atoms)
+        if known is not None and start == len(atoms):
+            return known, known.length
+        size = self.positions(atoms)
+        cache = self.language.new_cache(1, size) if known is None else known.copy(capacity=size)
+        reused = cache.length
+        yield from self._extend(cache, atoms, start, views, watch)
+        return cache, reused
+
+    def _longest(self, atoms: Atoms) -> tuple[int, KVCache | None]:
+        """The longest kept prefix: its length in atoms, and its KV (not to be extended)."""
+        for mark in reversed(joints(atoms)):
+            known = self._kept.get(atoms[:mark])
+            if known is not None:
+                return mark, known
+        return 0, None
+
+    def _extend(
+        self, cache: KVCache, atoms: Atoms, start: int, views: Sequence[View], watch: Stopwatch
+    ) -> Generator[str, None, NDArray[np.float32] | None]:
+        """Read atoms from `start` on; the logits f32[V] after the last, None where there was nothing to read.
+
+        Runs end where a prefix is kept, so that a prompt is read in the same runs, and to the same numbers,
+        whether a part of it was known or not.
+        """
+        images = yield from self._encode(atoms[start:], views, watch)
+        logits = None
+        ends = [mark for mark in joints(atoms) if mark > start]
+        for end in dict.fromkeys([*ends, len(atoms)]):
+            embeddings = self.embed(atoms[start:end], images)
+            for at in range(0, len(embeddings), self.run):
+                logits = self.language.forward(embeddings[None, at : at + self.run], cache)[0, -1]
+                if end in ends and at + self.run >= len(embeddings) and self._kept.budget > 0:
+                    self._kept.put(atoms[:end], cache.copy(capacity=cache.length))
+                watch.lap("prefill")
+                yield ""
+                watch.resume()
+            start = end
+        return logits
+
+    def _encode(
+        self, atoms: Atoms, views: Sequence[View], watch: Stopwatch
+    ) -> Generator[str, None, dict[bytes, NDArray[np.float32]]]:
+        """Embeddings f32[N, H] of the images among the atoms, by digest."""
+        wanted = [view for view in views if view.digest in atoms]
+        found: dict[bytes, NDArray[np.float32]] = {}
+        for view in wanted:
+            known = self._images.pop(view.digest, None)
+            if known is None:
+                known = self.vision.encode(view.pixels[None])[0]
+                watch.lap("encode")
+                yield ""
+                watch.resume()
+            found[view.digest] = known
+            if self._kept.budget > 0:
+                self._images[view.digest] = known
+            if len(self._images) > KEPT_IMAGES:
+                self._images.popitem(last=False)
+        return found
+
+    def embed(
+        self, atoms: Atoms, images: Mapping[bytes, NDArray[np.float32]] = MappingProxyType({})
+    ) -> NDArray[np.float32]:
+        """Embeddings f32[T, H] of tokens and images."""
+        parts = []
+        for is_image, group in groupby(atoms, lambda atom: isinstance(atom, bytes)):
+            if is_image:
+                parts += [images[atom] for atom in group if isinstance(atom, bytes)]
+            else:
+                parts.append(self.language.embed(np.array(list(group), dtype=np.int64)))
+        return np.concatenate(parts)
