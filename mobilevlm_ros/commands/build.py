@@ -20,15 +20,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "checkpoint",
         type=Path,
         metavar="CHECKPOINT",
-        help="directory of a MobileVLM checkpoint, or its hub id, e.g. mtgv/MobileVLM_V2-1.7B",
+        help="directory of a MobileVLM checkpoint, its hub id (e.g. mtgv/MobileVLM_V2-1.7B), or the language "
+        "model's .gguf file from llama.cpp",
+    )
+    parser.add_argument(
+        "--mmproj",
+        type=Path,
+        metavar="FILE",
+        help="the image encoder's .gguf file (default: the only one beside the language model's)",
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="BUNDLE", help="directory to make"
     )
     parser.add_argument("--revision", help="branch, tag or commit of a hub id (default: main)")
-    parser.add_argument(
-        "--name", help="model id that answers report (default: the checkpoint directory's name)"
-    )
+    parser.add_argument("--name", help="model id that answers report (default: the checkpoint's)")
     parser.add_argument(
         "--bits",
         type=int,
@@ -137,6 +142,7 @@ def main(args: argparse.Namespace) -> int:
             vision_store=args.vision,
             name=args.name,
             revision=args.revision,
+            mmproj=args.mmproj,
             force=args.force,
             calibration=_calibration(args),
             progress=progress,

@@ -12,8 +12,12 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="directory of a MobileVLM checkpoint"
+        "checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="directory of a MobileVLM checkpoint, or its hub id, e.g. mtgv/MobileVLM_V2-1.7B",
     )
+    parser.add_argument("--revision", help="branch, tag or commit of a hub id (default: main)")
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIRECTORY", help="where the files go"
     )
@@ -41,7 +45,9 @@ def main(args: argparse.Namespace) -> int:
             bar.total = total
             bar.update(done - bar.n)
 
-        paths = export_gguf(args.checkpoint, args.output, type_name=args.type, progress=progress)
+        paths = export_gguf(
+            args.checkpoint, args.output, revision=args.revision, type_name=args.type, progress=progress
+        )
     if args.json:
         print(json.dumps({path.name: path.stat().st_size for path in paths}))
     else:

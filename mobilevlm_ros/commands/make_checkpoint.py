@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--like",
         required=True,
         metavar="MODEL",
-        help=f"whose geometry: {', '.join(LIKE)}, or a checkpoint directory",
+        help=f"whose geometry: {', '.join(LIKE)}, or a checkpoint directory or hub id",
     )
     parser.add_argument(
         "--random", action="store_true", required=True, help="with random weights (the only kind)"
@@ -45,8 +45,9 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.engine.random_checkpoint import CONFIGS, write_random_checkpoint
     from mobilevlm_ros.engine.runtime import shipped_bundle
     from mobilevlm_ros.model.config import MobileVLMConfig
+    from mobilevlm_ros.model.hub import locate
 
-    config = CONFIGS.get(args.like) or MobileVLMConfig.from_directory(args.like)
+    config = CONFIGS.get(args.like) or MobileVLMConfig.from_directory(locate(args.like))
     tokenizer = args.tokenizer or shipped_bundle() / TOKENIZER
     count = 0
     with tqdm(disable=args.quiet or None, unit="", unit_scale=True, leave=False, file=sys.stderr) as bar:

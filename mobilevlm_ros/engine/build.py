@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -26,16 +25,14 @@ from mobilevlm_ros.engine.bundle import (
     Bundle,
     Manifest,
     seal,
-    sha256,
 )
 from mobilevlm_ros.engine.calibration import Calibration, Prompt, read_prompts
 from mobilevlm_ros.engine.export_decoder import DecoderPrecision, Quantizer, export_decoder, round_to_nearest
 from mobilevlm_ros.engine.export_vision import export_vision
 from mobilevlm_ros.engine.gptq_decoder import GptqDecoder
+from mobilevlm_ros.engine.source import Tensors, open_source
 from mobilevlm_ros.errors import BundleError
-from mobilevlm_ros.model.checkpoint import TensorSource, open_checkpoint
 from mobilevlm_ros.model.config import MobileVLMConfig
-from mobilevlm_ros.model.hub import is_hub_id, locate
 from mobilevlm_ros.processing.image import prepare
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 
@@ -45,26 +42,26 @@ Progress = Callable[[int, int, str], None]
 
 VISION_STORES: dict[str, type[np.generic]] = {"fp16": np.float16, "fp32": np.float32, "int8": np.int8}
 _EMBEDDING_ROWS = 4096  # rows of the embedding table converted at a time
-_SOURCE_FILES = ("config.json", "tokenizer.model", "*.safetensors", "*.bin", "*.index.json")
 
 
 def build_bundle(
-    checkpoint_dir: str | Path,
+    checkpoint: str | Path,
     out_dir: str | Path,
     *,
     precision: DecoderPrecision | None = None,
     vision_store: str = "fp16",
     name: str | None = None,
     revision: str | None = None,
+    mmproj: Path | None = None,
     force: bool = False,
     calibration: Calibration | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """Makes the bundle `out_dir` from a checkpoint, one layer in memory at a time.
 
-    `checkpoint_dir` may be a hub id, then of `revision` (see model.hub.locate).
+    `checkpoint`, `revision` and `mmproj` are those of engine.source.open_source.
     `precision` defaults to 4 bits in blocks of 32. `vision_store` is one of VISION_STORES. `name` is the
-    model id that answers report, by default the checkpoint directory's name. `force` replaces a bundle that
+    model id that answers report, by default the checkpoint's own. `force` replaces a bundle that
     is already there. With `calibration` the decoder is quantised by GPTQ for those conversations, otherwise
     by rounding to nearest.
     The directory appears only when it is complete; an error or Ctrl-C leaves nothing.
@@ -73,9 +70,8 @@ def build_bundle(
     """
     out = Path(out_dir)
     _check_target(out, force)
-    checkpoint = locate(checkpoint_dir, revision)
-    config, source = open_checkpoint(checkpoint)
-    Tokenizer(checkpoint / TOKENIZER)  # refuses a broken one before the long work
+    opened = open_source(checkpoint, revision, mmproj)
+    config, source = opened.config, opened.tensors
     precision = precision or DecoderPrecision()
     samples = calibration.count() if calibration is not None else 0
     steps = _Steps(config.num_vision_layers + config.language.num_hidden_layers + 4 + samples, progress)
@@ -85,13 +81,14 @@ def build_bundle(
         steps.next(stage)
 
     with _fresh_directory(out) as work:
+        (work / TOKENIZER).write_bytes(opened.tokenizer)
         steps.next("vision")
         files = export_vision(
             _weights(source), config, work / VISION, VISION_STORES[vision_store], lambda: layer_done("vision")
         )
         quantizer: Quantizer = round_to_nearest
         if calibration is not None:
-            prompts = _prompts(calibration, config, source, work / VISION, Tokenizer(checkpoint / TOKENIZER))
+            prompts = _prompts(calibration, config, source, work / VISION, Tokenizer(work / TOKENIZER))
             quantizer = GptqDecoder(
                 _weights(source), config.language, precision, steps.each(prompts, "calibration")
             )
@@ -104,11 +101,10 @@ def build_bundle(
             quantizer,
         )
         _write_embeddings(source, work / EMBEDDINGS)
-        shutil.copyfile(checkpoint / TOKENIZER, work / TOKENIZER)
         steps.next("checksums")
         manifest = Manifest.describe(
             config,
-            name or Path(checkpoint_dir).resolve().name,
+            name or opened.name,
             precision={
                 "vision": vision_store,
                 "decoder_bits": precision.bits,
@@ -118,7 +114,7 @@ def build_bundle(
                 "accuracy_level": precision.accuracy_level,
                 "embeddings": "fp16",
             },
-            source=_describe(checkpoint_dir, checkpoint),
+            source=opened.describe(),
             built_with={"mobilevlm_ros": mobilevlm_ros.__version__, **_versions("onnx", "numpy", "torch")},
             requires={"onnxruntime": precision.least_onnxruntime},
             files=seal([*files, EMBEDDINGS, TOKENIZER], work),
@@ -132,7 +128,7 @@ def build_bundle(
 def _prompts(
     calibration: Calibration,
     config: MobileVLMConfig,
-    source: TensorSource,
+    source: Tensors,
     vision: Path,
     tokenizer: Tokenizer,
 ) -> Iterator[Prompt]:
@@ -153,7 +149,7 @@ def _prompts(
     return read_prompts(calibration.conversations(), tokenizer, manifest.template, encode, embed)
 
 
-def _weights(source: TensorSource) -> Callable[[str], NDArray[np.float32]]:
+def _weights(source: Tensors) -> Callable[[str], NDArray[np.float32]]:
     def read(key: str) -> NDArray[np.float32]:
         array: NDArray[np.float32] = source.tensor(key).float().numpy()
         return array
@@ -161,7 +157,7 @@ def _weights(source: TensorSource) -> Callable[[str], NDArray[np.float32]]:
     return read
 
 
-def _write_embeddings(source: TensorSource, path: Path) -> None:
+def _write_embeddings(source: Tensors, path: Path) -> None:
     """The embedding table as f16 [V, H], a file that serving maps into memory."""
     tensor = source.tensor("model.embed_tokens.weight")
     table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=tuple(tensor.shape))
@@ -238,21 +234,6 @@ def _method(calibration: Calibration | None, samples: int) -> dict[str, Any]:
         return {"method": "rtn"}
     pictures = "simulated scenes" if calibration.directory is None else calibration.directory.resolve().name
     return {"method": "gptq", "samples": samples, "seed": calibration.seed, "pictures": pictures}
-
-
-def _describe(name: str | Path, checkpoint: Path) -> dict[str, str]:
-    if not is_hub_id(name):
-        return {"name": checkpoint.resolve().name, "sha256": _digest(checkpoint)}
-    # The cache calls a snapshot's directory after its commit.
-    return {"name": str(name), "revision": checkpoint.name, "sha256": _digest(checkpoint)}
-
-
-def _digest(checkpoint: Path) -> str:
-    """One sha256 over the files that determine a checkpoint's answers."""
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in _SOURCE_FILES for path in checkpoint.glob(pattern)}):
-        digest.update(f"{path.name} {sha256(path)}\n".encode())
-    return digest.hexdigest()
 
 
 def _versions(*packages: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """GGUF files for llama.cpp: the language model, and the tower with its projector ("mmproj").
 
-Tensor names, metadata keys and the rotary permutation are llama.cpp's; its quirks are noted where they show.
+Metadata keys are llama.cpp's; its quirks are noted where they show. Tensor names: gguf_names.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
-from sentencepiece import SentencePieceProcessor
 
 from mobilevlm_ros.engine.bundle import TOKENIZER
+from mobilevlm_ros.engine.gguf_names import SELECT_LAYER, gguf_name, interleave, rotated_heads
+from mobilevlm_ros.engine.gguf_tokenizer import describe_tokenizer
 from mobilevlm_ros.errors import CheckpointError
-from mobilevlm_ros.model.checkpoint import TensorSource, open_checkpoint
+from mobilevlm_ros.model.checkpoint import TOWER_PREFIX, TensorSource, expected_shapes, open_checkpoint
 from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig
+from mobilevlm_ros.model.hub import locate
 from mobilevlm_ros.processing.image import IMAGE_MEAN, IMAGE_STD
 
 TYPES: dict[str, tuple[Type, gguf.LlamaFileType]] = {
@@ -34,39 +37,40 @@ TYPES: dict[str, tuple[Type, gguf.LlamaFileType]] = {
 GRID = 24
 """Patches per side that llama.cpp's ldpnet graphs are written for (336 / 14)."""
 
-_TOWER = "model.vision_tower.vision_tower.vision_model."
 _Read = Callable[[], NDArray[np.float32]]
 _Tensor = tuple[str, tuple[int, ...], Type, _Read]
 """Name, shape, stored type, and how to read it, in f32."""
 
 
 def export_gguf(
-    checkpoint_dir: str | Path,
+    checkpoint: str | Path,
     out_dir: str | Path,
     *,
+    revision: str | None = None,
     type_name: str = "f16",
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> list[Path]:
     """Writes `NAME-TYPE.gguf` and `mmproj-NAME-f16.gguf` into `out_dir` and returns their paths.
 
-    `type_name` is one of TYPES; with q4_0 the embedding table and the head are q8_0. One tensor is in memory
-    at a time; each file appears only when complete. `progress` gets tensors done, tensors in all, and a
-    tensor's name.
+    `checkpoint` is a directory, or a hub id of `revision`. `type_name` is one of TYPES; with q4_0 the embedding
+    table and the head are q8_0. One tensor is in memory at a time; each file appears only when complete.
+    `progress` gets tensors done, tensors in all, and a tensor's name.
     Raises CheckpointError for a checkpoint that cannot be used or that llama.cpp could not run.
     """
-    checkpoint, out = Path(checkpoint_dir), Path(out_dir)
-    config, source = open_checkpoint(checkpoint)
+    directory, out = locate(checkpoint, revision), Path(out_dir)
+    config, source = open_checkpoint(directory)
     _check(config)
-    name = checkpoint.resolve().name
+    name = Path(checkpoint).resolve().name
     stored, file_type = TYPES[type_name]
     language = list(_language_tensors(config.language, source, stored))
-    vision = list(_vision_tensors(config, source))
+    vision = list(_vision_tensors(source))
     total = len(language) + len(vision)
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"{name}-{type_name}.gguf", out / f"mmproj-{name}-f16.gguf"]
     with _writer(paths[0], "llama") as writer:
         _describe_language(writer, config.language, name, file_type)
-        _describe_tokenizer(writer, checkpoint / TOKENIZER, config.language.vocab_size)
+        describe_tokenizer(writer, directory / TOKENIZER, config.language.vocab_size)
+        writer.add_chat_template(_CHAT_TEMPLATE)
         _write(writer, language, lambda done, what: progress(done, total, what))
     with _writer(paths[1], "clip") as writer:
         _describe_vision(writer, config, name)
@@ -117,81 +121,36 @@ def _write(writer: gguf.GGUFWriter, tensors: Sequence[_Tensor], progress: Callab
 
 
 def _language_tensors(config: LanguageConfig, source: TensorSource, stored: Type) -> Iterator[_Tensor]:
-    def tensor(name: str, key: str, kind: Type, heads: int = 0) -> _Tensor:
-        shape = source.shape(key)
-        if len(shape) == 2 and kind not in (Type.F32, Type.F16) and shape[1] % 32:
-            kind = Type.F16  # the quantised types come in blocks of 32
-
-        def read() -> NDArray[np.float32]:
-            array: NDArray[np.float32] = source.tensor(key).float().numpy()
-            return _interleave(array, heads) if heads else array
-
-        return f"{name}.weight", shape, kind if len(shape) == 2 else Type.F32, read
-
     # The table and the head decide the answer's words: they keep 8 bits.
     outer = Type.Q8_0 if stored == Type.Q4_0 else stored
-    yield tensor("token_embd", "model.embed_tokens.weight", outer)
-    for i in range(config.num_hidden_layers):
-        old, new = f"model.layers.{i}", f"blk.{i}"
-        yield tensor(f"{new}.attn_norm", f"{old}.input_layernorm.weight", stored)
-        yield tensor(f"{new}.attn_q", f"{old}.self_attn.q_proj.weight", stored, config.num_attention_heads)
-        yield tensor(f"{new}.attn_k", f"{old}.self_attn.k_proj.weight", stored, config.num_key_value_heads)
-        yield tensor(f"{new}.attn_v", f"{old}.self_attn.v_proj.weight", stored)
-        yield tensor(f"{new}.attn_output", f"{old}.self_attn.o_proj.weight", stored)
-        yield tensor(f"{new}.ffn_norm", f"{old}.post_attention_layernorm.weight", stored)
-        for part in ("gate", "up", "down"):
-            yield tensor(f"{new}.ffn_{part}", f"{old}.mlp.{part}_proj.weight", stored)
-    yield tensor("output_norm", "model.norm.weight", stored)
-    if not config.tie_word_embeddings:
-        yield tensor("output", "lm_head.weight", outer)
+    for key in expected_shapes(source.config):
+        if key.startswith((TOWER_PREFIX, "model.mm_projector.")):
+            continue
+        shape = source.shape(key)
+        kind = outer if key in ("model.embed_tokens.weight", "lm_head.weight") else stored
+        if len(shape) == 1:
+            kind = Type.F32
+        elif kind not in (Type.F32, Type.F16) and shape[1] % 32:
+            kind = Type.F16  # the quantised types come in blocks of 32
+        heads = rotated_heads(key, config.num_attention_heads, config.num_key_value_heads)
+        yield gguf_name(key), shape, kind, partial(_read, source, key, heads)
 
 
-def _interleave(weight: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """From rotating a head's halves (checkpoints) to neighbours (llama.cpp): rows of [heads * D, K]."""
-    half = len(weight) // heads // 2
-    return weight.reshape(heads, 2, half, -1).swapaxes(1, 2).reshape(weight.shape)
+def _read(source: TensorSource, key: str, heads: int = 0) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = source.tensor(key).float().numpy()
+    return interleave(array, heads) if heads else array
 
 
-def _vision_tensors(config: MobileVLMConfig, source: TensorSource) -> Iterator[_Tensor]:
-    def tensor(name: str, key: str, shape: tuple[int, ...] | None = None) -> _Tensor:
-        shape = shape or source.shape(key)
-        kind = Type.F16 if len(shape) > 1 and "position" not in name else Type.F32
-        return name, shape, kind, lambda: source.tensor(key).float().numpy()
-
-    yield tensor("v.class_embd", f"{_TOWER}embeddings.class_embedding")
-    yield tensor("v.patch_embd.weight", f"{_TOWER}embeddings.patch_embedding.weight")
-    yield tensor("v.position_embd.weight", f"{_TOWER}embeddings.position_embedding.weight")
+def _vision_tensors(source: TensorSource) -> Iterator[_Tensor]:
     # llama.cpp runs all layers but the last of those it is given, so it gets the unused one too.
-    names = {
-        "self_attn.q_proj": "attn_q",
-        "self_attn.k_proj": "attn_k",
-        "self_attn.v_proj": "attn_v",
-        "self_attn.out_proj": "attn_out",
-        "layer_norm1": "ln1",
-        "layer_norm2": "ln2",
-        "mlp.fc1": "ffn_down",  # llama.cpp's CLIP files have always had these two the wrong way round
-        "mlp.fc2": "ffn_up",
-    }
-    for part in ("weight", "bias"):
-        yield tensor(f"v.pre_ln.{part}", f"{_TOWER}pre_layrnorm.{part}")
-    for i in range(config.vision.num_hidden_layers):
-        for old, new in names.items():
-            for part in ("weight", "bias"):
-                yield tensor(f"v.blk.{i}.{new}.{part}", f"{_TOWER}encoder.layers.{i}.{old}.{part}")
-    prefix = "model.mm_projector."
-    for key in source.checkpoint.keys():  # noqa: SIM118 (a reader, not a dictionary)
-        if key.startswith(prefix):
-            shape = source.shape(key)
-            # 1 x 1 convolutions are matrices there; depthwise kernels keep their four dimensions.
-            shape = shape[:2] if shape[2:] == (1, 1) else shape
-            yield tensor(_projector_name(key.removeprefix(prefix)), key, shape)
-
-
-def _projector_name(key: str) -> str:
-    """ldpnet's `model.` is already there; ldpnetv2's `mlp.mlp.` and `peg.peg.` lose their doubling."""
-    if key.startswith("model."):
-        return f"mm.{key}"
-    return f"mm.model.{key.split('.', 1)[1]}"
+    for key in expected_shapes(source.config):
+        if not key.startswith((TOWER_PREFIX, "model.mm_projector.")) or ".post_layernorm." in key:
+            continue
+        shape = source.shape(key)
+        if shape[2:] == (1, 1):  # 1 x 1 convolutions are matrices there; other kernels keep four dimensions
+            shape = shape[:2]
+        kind = Type.F16 if len(shape) > 1 and "position" not in key else Type.F32
+        yield gguf_name(key), shape, kind, partial(_read, source, key)
 
 
 def _describe_language(
@@ -211,31 +170,8 @@ def _describe_language(
     if config.rope_factor != 1.0:
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(config.rope_factor)
+        writer.add_rope_scaling_orig_ctx_len(config.max_position_embeddings)
     writer.add_vocab_size(config.vocab_size)
-
-
-def _describe_tokenizer(writer: gguf.GGUFWriter, path: Path, vocab_size: int) -> None:
-    pieces = SentencePieceProcessor(model_file=str(path))
-    tokens, scores, types = [], [], []
-    for i in range(vocab_size):
-        if i >= len(pieces):  # rows that the embedding table has in excess
-            tokens.append(f"<unused{i}>")
-            scores.append(-1e4)
-            types.append(gguf.TokenType.UNUSED)
-            continue
-        tokens.append(pieces.id_to_piece(i))
-        scores.append(pieces.get_score(i))
-        types.append(_token_type(pieces, i))
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list(tokens)
-    writer.add_token_scores(scores)
-    writer.add_token_types(types)
-    writer.add_bos_token_id(pieces.bos_id())
-    writer.add_eos_token_id(pieces.eos_id())
-    writer.add_unk_token_id(pieces.unk_id())
-    writer.add_add_bos_token(True)
-    writer.add_add_eos_token(False)
-    writer.add_chat_template(_CHAT_TEMPLATE)
 
 
 _CHAT_TEMPLATE = (
@@ -246,16 +182,6 @@ _CHAT_TEMPLATE = (
     " {{ message['content'] }}</s>{% endif %}{% endfor %}"
 )
 """processing.prompt's template v1 in Jinja."""
-
-
-def _token_type(pieces: SentencePieceProcessor, token: int) -> gguf.TokenType:
-    if pieces.is_unknown(token):
-        return gguf.TokenType.UNKNOWN
-    if pieces.is_control(token):
-        return gguf.TokenType.CONTROL
-    if pieces.is_unused(token):
-        return gguf.TokenType.UNUSED
-    return gguf.TokenType.BYTE if pieces.is_byte(token) else gguf.TokenType.NORMAL
 
 
 def _describe_vision(writer: gguf.GGUFWriter, config: MobileVLMConfig, name: str) -> None:
@@ -277,3 +203,6 @@ def _describe_vision(writer: gguf.GGUFWriter, config: MobileVLMConfig, name: str
     writer.add_vision_block_count(vision.num_hidden_layers)
     writer.add_vision_image_mean(IMAGE_MEAN)
     writer.add_vision_image_std(IMAGE_STD)
+    # llama.cpp's converter leaves out the tower's last layer, so a number of layers does not tell where its
+    # features come from. llama.cpp ignores this key.
+    writer.add_int32(SELECT_LAYER, config.select_layer)

@@ -170,3 +170,15 @@ def test_the_command_lists_its_files(parity, tmp_path, capsys):
     files = json.loads(capsys.readouterr().out)
     assert files == {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     assert len(files) == 2
+
+
+def test_a_hub_id_is_looked_up_in_the_cache(parity, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    repository = tmp_path / "cache" / "models--somebody--tiny"
+    shutil.copytree(parity / "ckpt" / "tiny-ldpnetv2", repository / "snapshots" / "0123abcd")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123abcd")
+    assert main(["export-gguf", "somebody/tiny", "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["mmproj-tiny-f16.gguf", "tiny-f16.gguf"]
