@@ -52,9 +52,9 @@ def export_gguf(
 ) -> list[Path]:
     """Writes `NAME-TYPE.gguf` and `mmproj-NAME-f16.gguf` into `out_dir` and returns their paths.
 
-    `checkpoint` is a directory, or a hub id of `revision`. `type_name` is one of TYPES; with q4_0 the embedding
-    table and the head are q8_0. One tensor is in memory at a time; each file appears only when complete.
-    `progress` gets tensors done, tensors in all, and a tensor's name.
+    `checkpoint` is a directory, or a hub id of `revision`. `type_name` is one of TYPES; with q4_0 the
+    embedding table and the head are q8_0. One tensor is in memory at a time; each file appears only when
+    complete. `progress` gets tensors done, tensors in all, and a tensor's name.
     Raises CheckpointError for a checkpoint that cannot be used or that llama.cpp could not run.
     """
     directory, out = locate(checkpoint, revision), Path(out_dir)

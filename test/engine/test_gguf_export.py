@@ -177,6 +177,7 @@ def test_a_hub_id_is_looked_up_in_the_cache(parity, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     repository = tmp_path / "cache" / "models--somebody--tiny"
     shutil.copytree(parity / "ckpt" / "tiny-ldpnetv2", repository / "snapshots" / "0123abcd")
+    shutil.copytree(parity / "ckpt" / "tiny-clip-336", repository / "snapshots" / "tiny-clip-336")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0123abcd")
     assert main(["export-gguf", "somebody/tiny", "-o", str(tmp_path / "out"), "--quiet"]) == 0
