@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Generator
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -13,11 +14,14 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from mobilevlm_ros.errors import MobileVLMError
-from mobilevlm_ros.nodes import diagnostics, parameters, running
+from mobilevlm_ros.nodes import diagnostics, running
 from mobilevlm_ros.nodes.cameras import Camera
 from mobilevlm_ros.nodes.captions import Captioner
 from mobilevlm_ros.nodes.model import Model, Settings, load_bundle, release_memory
+from mobilevlm_ros.nodes.parameters import Parameters
 from mobilevlm_ros.nodes.reception import Reception, Situation
+from mobilevlm_ros.nodes.reload import Reloader
+from mobilevlm_ros.nodes.self_test import Verdict, self_test
 from mobilevlm_ros.nodes.status import Refused, status_of
 
 REFRESH_PERIOD = 0.5
@@ -43,8 +47,9 @@ class MobileVLMNode(LifecycleNode):
     def __init__(self, name: str = "mobilevlm") -> None:
         super().__init__(name)
         self.situation = Situation(Status(code=Status.NOT_ACTIVE, message=_UNCONFIGURED))
-        parameters.declare(self, lambda: self.situation.model is None)
+        self._settings = Parameters(self, lambda: self.situation.model is None)
         self.reception = Reception(self, self.situation)
+        self._reloader = Reloader(self, self.situation, self._on_swapped)
         self._captioner: Captioner | None = None
         self._pulses: list[Any] = []  # timers that run while the node is active
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -58,16 +63,13 @@ class MobileVLMNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the bundle; on failure stay unconfigured with the reason in the log and in every status."""
-        wrong = parameters.problems(self)
+        wrong = self._settings.problems()
         try:
             if wrong:
                 raise Refused(Status.NOT_ACTIVE, "; ".join(wrong))
             loaded = load_bundle(Settings.of(self))
         except Exception as error:
-            self.situation.status = status_of(error)
-            detail = "" if isinstance(error, MobileVLMError) else f"\n{traceback.format_exc()}"
-            self.get_logger().error(f"cannot be configured: {error}{detail}")
-            return TransitionCallbackReturn.FAILURE
+            return self._refuse("configured", error)
         model = Model(loaded, self.get_parameter("queue_size").value)
         self.situation.model = model
         self.situation.status = Status(code=Status.NOT_ACTIVE, message=_INACTIVE)
@@ -80,7 +82,12 @@ class MobileVLMNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Listen to the cameras and answer."""
+        """Listen to the cameras and answer, if the model passes its self-test."""
+        try:
+            if self.situation.model is not None and self.get_parameter("self_test").value:
+                self._test(self.situation.model)
+        except Exception as error:
+            return self._refuse("activated", error)
         reliable = self.get_parameter("reliability").value == "reliable"
         transport = self.get_parameter("transport").value
         names = self.get_parameter("cameras").value
@@ -120,6 +127,24 @@ class MobileVLMNode(LifecycleNode):
         """Before the process ends: True if the inference thread ended within `timeout` seconds."""
         self._stop(_SHUT_DOWN)
         return self.situation.model.close(timeout) if self.situation.model is not None else True
+
+    def _refuse(self, what: str, error: Exception) -> TransitionCallbackReturn:
+        """The reason goes into the log, /diagnostics, and the status of every question."""
+        self.situation.status = status_of(error)
+        detail = "" if isinstance(error, MobileVLMError) else f"\n{traceback.format_exc()}"
+        self.get_logger().error(f"cannot be {what}: {error}{detail}")
+        return TransitionCallbackReturn.FAILURE
+
+    def _test(self, model: Model) -> None:
+        def work() -> Generator[None, None, Verdict]:
+            return self_test(model.assistant)
+            yield
+
+        verdict = model.worker.submit(work).future.result()
+        self.get_logger().info(f"self-test passed in {verdict.seconds:.1f} s: {verdict.said!r}")
+
+    def _on_swapped(self, settings: Settings) -> None:
+        self._settings.store(bundle=settings.bundle, backend=settings.backend)
 
     def _stop(self, reason: str) -> None:
         self.situation.status = Status(code=Status.NOT_ACTIVE, message=reason)
