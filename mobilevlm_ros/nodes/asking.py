@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves questions: the same path for the `ask_image` service and the `ask` action."""
+"""One question on its way through the inference thread, and the request that it belongs to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from mobilevlm_msgs.msg import Latency as LatencyMessage
 from mobilevlm_msgs.msg import Status
 from rclpy.task import Future
-from std_msgs.msg import Header
 
-from mobilevlm_ros.errors import RequestCancelled, RequestTimeout
+from mobilevlm_ros.errors import RequestCancelled
 from mobilevlm_ros.inference.assistant import with_queue_time
-from mobilevlm_ros.inference.types import Answer, Frame, Latency
+from mobilevlm_ros.inference.types import Answer, Frame
 from mobilevlm_ros.inference.worker import Priority, Ticket
-from mobilevlm_ros.nodes.cameras import to_time_message
 from mobilevlm_ros.nodes.model import Model
 from mobilevlm_ros.nodes.question import Question
-from mobilevlm_ros.nodes.status import status_of
+from mobilevlm_ros.nodes.responses import header_of, latency_message  # noqa: F401  until nobody looks here
+
+Progress = Callable[["Inquiry", str], None]
+"""Called with what is new in the text ('' between stages)."""
 
 
 @dataclass
@@ -51,7 +51,9 @@ class Inquiry:
     Attributes:
         frame: the picture it is about, once its turn has come.
         loaded: the bundle that answers it, once its turn has come; until then the one that would.
+        stage: what is being done: 'waiting', 'encoding', 'reading' or 'answering'.
         text: the answer so far.
+        tokens: generated so far.
     """
 
     def __init__(self, question: Question, model: Model, arrival: float) -> None:
@@ -60,19 +62,23 @@ class Inquiry:
         self.loaded = model.loaded  # what answers, once its turn has come; a reload may change it before
         self.arrival = arrival
         self.frame: Frame | None = None
+        self.stage = "waiting"
         self.text = ""
         self.tokens = 0
         self.ticket: Ticket[Answer] | None = None
-        self._on_progress: Callable[[Inquiry, str], None] | None = None
+        self._on_progress: Progress | None = None
 
-    async def answer(
-        self, wake: Callable[[], None], on_progress: Callable[[Inquiry, str], None] | None = None
-    ) -> Answer:
+    @property
+    def camera(self) -> str:
+        """Name of the camera that the picture comes from."""
+        return self.question.label if self.frame is None else self.frame.camera
+
+    async def answer(self, wake: Callable[[], None], on_progress: Progress | None = None) -> Answer:
         """Wait for the answer without holding the executor.
 
         Args:
             wake: wakes the executor that awaits this.
-            on_progress: called on the inference thread with what is new in the text ('' between stages).
+            on_progress: called on the inference thread.
 
         Raises:
             MobileVLMError: every reason for which there is no answer.
@@ -102,68 +108,54 @@ class Inquiry:
     def _work(self) -> Generator[str, None, Answer]:
         queued = monotonic() - self.arrival
         self.loaded = self.model.loaded
-        self.frame = self.question.frame()
-        answer = yield from self.loaded.assistant.steps(self.frame, self.question.request)
+        asked = self.question
+        self._report("encoding", "")
+        session = None
+        if asked.session:
+            session = self.loaded.sessions.get(asked.session, asked.fields.reset_session)
+        self.frame = asked.frame(session)
+        answer = yield from self.loaded.assistant.steps(self.frame, asked.request, session)
         return with_queue_time(answer, queued)
 
     def _step(self, piece: str) -> None:
         self.text += piece
         self.tokens += bool(piece)
+        self._report("answering" if self.text else "reading", piece)
+
+    def _report(self, stage: str, piece: str) -> None:
+        self.stage = stage
         if self._on_progress is not None:
             self._on_progress(self, piece)
 
 
-def fill(result: Any, inquiry: Inquiry | None, outcome: Answer | BaseException, arrival: float) -> None:
-    """Write an answer, or the reason why there is none, into a service response or an action result."""
-    if isinstance(outcome, BaseException):
-        result.status = status_of(outcome)
-        result.latency = LatencyMessage(total=monotonic() - arrival)
-        if isinstance(outcome, (RequestTimeout, RequestCancelled)) and inquiry is not None:
-            result.answer = inquiry.text.strip()
-            result.finish_reason = "timeout" if isinstance(outcome, RequestTimeout) else "cancelled"
-    else:
-        result.status = Status(code=Status.OK)
-        result.latency = latency_message(outcome.latency, monotonic() - arrival)
-        result.answer = outcome.text
-        result.confidence = outcome.confidence
-        result.choice_probabilities = list(outcome.choice_probabilities)
-        result.finish_reason = outcome.finish_reason
-        result.prompt_tokens = outcome.prompt_tokens
-        result.cached_tokens = outcome.reused_tokens
-        result.generated_tokens = outcome.generated_tokens
-    if inquiry is not None:
-        _fill_source(result, inquiry)
+@dataclass(eq=False)
+class Visit:
+    """A client's request, from its arrival to its response: one inquiry, or one after the other to all
+    cameras.
 
+    Attributes:
+        goal: handle of the action's goal; None for the service.
+        arrival: monotonic seconds.
+        inquiry: the one under way.
+    """
 
-def _fill_source(result: Any, inquiry: Inquiry) -> None:
-    result.camera = inquiry.question.label
-    result.model_id = inquiry.loaded.model_id
-    result.backend = inquiry.loaded.runtime.backend_name
-    if result.status.code == Status.OK:
-        result.choices = list(inquiry.question.request.choices)
-        threshold = inquiry.question.fields.abstain_threshold
-        if result.confidence < threshold:
-            result.abstained = True
-            result.status.message = (
-                f"the best guess {result.answer!r} has confidence {result.confidence:.2f}, below "
-                f"abstain_threshold {threshold:.2f}"
-            )
-            result.answer = ""
-    if inquiry.frame is not None:
-        result.header = header_of(inquiry.frame)
+    goal: Any = None
+    arrival: float = field(default_factory=monotonic)
+    inquiry: Inquiry | None = None
+    _cancelled: bool = False
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the rest of it."""
+        return self._cancelled or (self.goal is not None and self.goal.is_cancel_requested)
 
-def header_of(frame: Frame) -> Header:
-    """The header that a frame came with."""
-    return Header(stamp=to_time_message(frame.stamp_ns), frame_id=frame.frame_id)
+    def cancel(self) -> None:
+        """End it: at the next token of the inquiry under way."""
+        self._cancelled = True
+        if self.inquiry is not None:
+            self.inquiry.cancel()
 
-
-def latency_message(latency: Latency, total: float) -> LatencyMessage:
-    """The latency split as a message, seconds."""
-    return LatencyMessage(
-        queue=latency.queue,
-        encode=latency.encode,
-        prefill=latency.prefill,
-        decode=latency.decode,
-        total=total,
-    )
+    def check(self) -> None:
+        """Raises RequestCancelled when it was cancelled."""
+        if self.cancelled:
+            raise RequestCancelled("the request was cancelled before its turn came")

@@ -7,15 +7,22 @@ import ctypes
 import gc
 import hashlib
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 
 from rclpy.node import Node
 
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime
+from mobilevlm_ros.errors import ConfigurationError
 from mobilevlm_ros.inference.assistant import Assistant
+from mobilevlm_ros.inference.presets import Preset, load_presets
+from mobilevlm_ros.inference.sessions import SessionStore
 from mobilevlm_ros.inference.worker import InferenceWorker
-from mobilevlm_ros.nodes.parameters import LONGEST_QUESTION
+from mobilevlm_ros.nodes.conversations import system_prompt
+from mobilevlm_ros.nodes.parameter_table import LONGEST_QUESTION
+from mobilevlm_ros.nodes.resources import shared_file
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,13 @@ class Settings:
     threads: int
     spin_threads: bool
     prefix_cache_mb: int
+    system_prompt: str
+    preset: str
+    presets_file: str
+    sessions_max: int
+    session_idle: float
+    session_tokens: int
+    sessions_mb: int
 
     @classmethod
     def of(cls, node: Node) -> Settings:
@@ -49,6 +63,8 @@ class LoadedBundle:
     assistant: Assistant
     model_id: str
     load_seconds: float
+    presets: Mapping[str, Preset]
+    sessions: SessionStore
 
 
 class Model:
@@ -90,9 +106,11 @@ def load_bundle(settings: Settings) -> LoadedBundle:
     """Load a bundle; may run on any thread.
 
     Raises:
-        BundleError, EngineError: with the reason and what to do.
+        BundleError, EngineError, ConfigurationError, OptionError: with the reason and what to do.
     """
     start = perf_counter()
+    presets = load_presets(settings.presets_file or _shipped_presets())
+    prompt = system_prompt(settings.system_prompt, settings.preset, presets)
     runtime = load_runtime(
         settings.bundle or None,
         backend=settings.backend,
@@ -103,7 +121,12 @@ def load_bundle(settings: Settings) -> LoadedBundle:
     assistant = Assistant(
         runtime, prefix_budget=settings.prefix_cache_mb << 20, max_question=LONGEST_QUESTION
     )
-    return LoadedBundle(settings, runtime, assistant, model_id(runtime), perf_counter() - start)
+    assistant.system_prompt = prompt
+    sessions = SessionStore(
+        settings.sessions_max, settings.session_idle, settings.session_tokens, settings.sessions_mb << 20
+    )
+    seconds = perf_counter() - start
+    return LoadedBundle(settings, runtime, assistant, model_id(runtime), seconds, presets, sessions)
 
 
 def model_id(runtime: Runtime) -> str:
@@ -113,6 +136,13 @@ def model_id(runtime: Runtime) -> str:
     manifest = runtime.bundle.manifest
     digest = hashlib.sha256(manifest.to_json().encode()).hexdigest()
     return f"{manifest.name}@{digest[:12]}"
+
+
+def _shipped_presets() -> Path:
+    path = shared_file("config", "presets.yaml")
+    if path is None:
+        raise ConfigurationError("config/presets.yaml of the package is missing: install it again")
+    return path
 
 
 def release_memory() -> None:

@@ -8,115 +8,196 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from mobilevlm_msgs.msg import Status
 from rclpy.node import Node
 
 from mobilevlm_ros.errors import OptionError
-from mobilevlm_ros.inference.types import Frame, Request
-from mobilevlm_ros.inference.validate import check_request
+from mobilevlm_ros.inference.presets import Preset
+from mobilevlm_ros.inference.sessions import Session, SessionStore
+from mobilevlm_ros.inference.types import Frame, Region, Request
+from mobilevlm_ros.inference.validate import check_request, clean_text
 from mobilevlm_ros.nodes.cameras import Camera
+from mobilevlm_ros.nodes.conversations import system_prompt
 from mobilevlm_ros.nodes.conversion import compressed_to_rgb, image_to_rgb
+from mobilevlm_ros.nodes.history import Kept
 from mobilevlm_ros.nodes.status import Refused
 
+EVERY = "*"
+"""Name that stands for all cameras."""
 
-@dataclass(frozen=True)
+MAX_SESSION_NAME = 200
+"""Characters."""
+
+
+@dataclass(eq=False)
 class Question:
-    """A request of the service or the action, checked. Durations in seconds; None stands for no limit."""
+    """A request of the service or the action, checked, to one camera or about the picture that it carries.
+
+    Attributes:
+        session: key of the conversation; empty without one.
+        arrival_ns: of the request, nanoseconds of the node's clock.
+        stamp_ns: of the frame that is meant, nanoseconds; 0 = the newest.
+        max_age, wait_for_frame: seconds.
+        timeout: seconds; None = no limit.
+    """
 
     fields: Any
     request: Request
     camera: Camera | None
+    session: str
+    arrival_ns: int
+    stamp_ns: int
     max_age: float
     wait_for_frame: float
     timeout: float | None
+    _kept: Kept | None = field(default=None, init=False)
 
     @property
     def label(self) -> str:
         """Name of the camera for the response."""
         return self.camera.name if self.camera is not None else str(self.fields.camera)
 
-    def frame(self) -> Frame:
-        """The picture it is about, cut to the region of interest. Takes it now: call it when its turn has
-        come.
+    def ready(self, sessions: SessionStore) -> bool:
+        """Whether there is a picture for it, as far as can be told before its turn. An image that is meant by
+        its stamp is held from now on, however long its turn takes to come.
+
+        Args:
+            sessions: those that go on.
+        """
+        if self.camera is None or (self.session in sessions and self._same_picture(self.camera.name)):
+            return True
+        if self.stamp_ns:
+            try:
+                self._kept = self.camera.find(self.stamp_ns, self.max_age)
+            except Refused:
+                return False
+            return True
+        age = self.camera.age(self.arrival_ns)
+        return age is not None and (self.max_age < 0 or age <= self.max_age)
+
+    def frame(self, session: Session | None) -> Frame:
+        """The picture it is about. Takes it now: call it when its turn has come.
 
         Raises:
-            Refused, ImageError: there is no usable picture, or the region lies outside of it.
+            Refused, ImageError: there is no usable picture.
         """
-        return _crop(self._picture(), self.fields.roi)
+        if session is not None and session.frame is not None and self._same_picture(session.frame.camera):
+            return session.frame
+        if self.camera is None:
+            return self._sent()
+        if self.stamp_ns:
+            kept = self._kept or self.camera.find(self.stamp_ns, self.max_age)
+            return self.camera.converted(kept)
+        return self.camera.frame(self.max_age, self.arrival_ns)
 
-    def _picture(self) -> Frame:
-        if self.camera is not None:
-            return self.camera.frame(self.max_age)
-        sent = self.fields.image if _has_image(self.fields) else self.fields.compressed_image
-        rgb = image_to_rgb(sent) if _has_image(self.fields) else compressed_to_rgb(sent)
-        stamp = sent.header.stamp
-        return Frame(rgb, stamp.sec * 1_000_000_000 + stamp.nanosec, sent.header.frame_id, self.fields.camera)
+    def _same_picture(self, camera: str) -> bool:
+        """Whether a follow-up is about the frame of the question before, which that camera sent."""
+        asked = self.fields
+        other = asked.camera not in ("", EVERY, camera)
+        return not (self.camera is None or other or self.stamp_ns or asked.new_frame or asked.reset_session)
+
+    def _sent(self) -> Frame:
+        raw = _has_image(self.fields)
+        sent = self.fields.image if raw else self.fields.compressed_image
+        rgb = image_to_rgb(sent) if raw else compressed_to_rgb(sent)
+        return Frame(rgb, _nanoseconds(sent.header.stamp), sent.header.frame_id, self.fields.camera)
 
 
-def read_question(fields: Any, node: Node, cameras: Mapping[str, Camera]) -> Question:
+def read_questions(
+    fields: Any, node: Node, cameras: Mapping[str, Camera], presets: Mapping[str, Preset]
+) -> list[Question]:
     """Check the fields of a request (or goal) against the messages' definition and the node's configuration.
 
+    Returns:
+        one question; for camera '*' one to each camera, in the order of the configuration.
+
     Raises:
-        Refused: UNSUPPORTED, UNKNOWN_CAMERA or INVALID_PARAMETER.
+        Refused: UNSUPPORTED or UNKNOWN_CAMERA.
         QuestionError, OptionError: the question or one of its options cannot be used.
     """
-    _refuse_unsupported(fields)
-    parameter = {name: node.get_parameter(name).value for name in ("max_age", "timeout", "max_tokens")}
-    for name in ("max_age", "timeout", "wait_for_frame", "abstain_threshold"):
+    parameter = {name: node.get_parameter(name).value for name in _DEFAULTS}
+    for name in ("max_age", "timeout", "wait_for_frame"):
         if not math.isfinite(getattr(fields, name)):
             raise OptionError(f"{name} is {getattr(fields, name)}: give a finite number")
-    if not 0 <= fields.abstain_threshold <= 1:
-        raise OptionError(
-            f"abstain_threshold is {fields.abstain_threshold:g}: give a probability from 0 to 1"
-        )
     if fields.wait_for_frame < 0:
         raise OptionError(
             f"wait_for_frame is {fields.wait_for_frame:g}: give 0 (do not wait) or more seconds"
         )
     if fields.temperature > 2:
         raise OptionError(f"temperature is {fields.temperature:g}: give a number from 0 (greedy) to 2")
-    timeout = fields.timeout or parameter["timeout"]
-    return Question(
-        fields=fields,
-        request=check_request(
-            Request(
-                question=fields.question,
-                choices=tuple(fields.choices),
-                max_tokens=fields.max_tokens or parameter["max_tokens"],
-                temperature=fields.temperature,
-                top_p=fields.top_p,
-                seed=fields.seed or secrets.randbits(63),
-                repetition_penalty=fields.repetition_penalty,
-                stop=tuple(fields.stop),
-            ),
-            node.get_parameter("max_question_length").value,
+    request = check_request(
+        Request(
+            question=fields.question,
+            choices=tuple(fields.choices),
+            abstain_threshold=fields.abstain_threshold,
+            system_prompt=system_prompt(fields.system_prompt, fields.preset, presets),
+            region=_region(fields.roi),
+            region_with_frame=fields.roi_with_frame and _region(fields.roi) is not None,
+            answer_format=fields.answer_format,
+            minimum=fields.minimum,
+            maximum=fields.maximum,
+            json_schema=fields.json_schema,
+            max_tokens=fields.max_tokens or parameter["max_tokens"],
+            temperature=fields.temperature,
+            top_p=fields.top_p,
+            seed=fields.seed or secrets.randbits(63),
+            repetition_penalty=fields.repetition_penalty,
+            stop=tuple(fields.stop),
         ),
-        camera=_camera(fields, cameras),
-        max_age=fields.max_age or parameter["max_age"],
-        wait_for_frame=fields.wait_for_frame,
-        timeout=None if timeout < 0 else timeout,
+        parameter["max_question_length"],
     )
+    session = _session(fields, parameter["sessions_max"])
+    timeout = fields.timeout or parameter["timeout"]
+    targets = _cameras(fields, cameras)
+    each = len(targets) > 1 or (fields.camera == EVERY and targets != [None])
+    return [
+        Question(
+            fields=fields,
+            request=request,
+            camera=camera,
+            # Put to all cameras, a conversation is one with each: it is about each one's own pictures.
+            session=f"{session}\n{camera.name}" if session and each and camera is not None else session,
+            arrival_ns=node.get_clock().now().nanoseconds,
+            stamp_ns=_nanoseconds(fields.stamp),
+            max_age=fields.max_age or parameter["max_age"],
+            wait_for_frame=fields.wait_for_frame,
+            timeout=None if timeout < 0 else timeout,
+        )
+        for camera in targets
+    ]
 
 
-def _has_image(fields: Any) -> bool:
-    """Whether a raw picture was sent; a size or encoding without data is a picture too, a malformed one."""
-    image = fields.image
-    return bool(len(image.data) or image.width or image.height or image.encoding)
+def _session(fields: Any, sessions_max: int) -> str:
+    if not fields.session:
+        if fields.reset_session:
+            raise OptionError("reset_session is set without a session: name the session")
+        return ""
+    if sessions_max == 0:
+        raise Refused(
+            Status.UNSUPPORTED,
+            "this node keeps no sessions (its parameter sessions_max is 0): raise it, or leave session empty",
+        )
+    if "\n" in fields.session:
+        raise OptionError("the session's name has more than one line: choose a plain name")
+    return clean_text(fields.session, "session", MAX_SESSION_NAME)
 
 
-def _camera(fields: Any, cameras: Mapping[str, Camera]) -> Camera | None:
-    """The camera that is meant; None for a picture in the request."""
+def _cameras(fields: Any, cameras: Mapping[str, Camera]) -> list[Camera | None]:
+    """The cameras that are meant; [None] for a picture in the request."""
     compressed = bool(len(fields.compressed_image.data) or fields.compressed_image.format)
     if _has_image(fields) and compressed:
         raise OptionError("both image and compressed_image are filled: send at most one")
     if _has_image(fields) or compressed:
-        return None
+        if _nanoseconds(fields.stamp):
+            raise OptionError("a stamp names a camera's frame, but a picture was sent: leave one of them out")
+        return [None]
+    if fields.camera == EVERY:
+        return list(cameras.values())
     if fields.camera == "":
-        return next(iter(cameras.values()))
+        return [next(iter(cameras.values()))]
     camera = cameras.get(fields.camera)
     if camera is None:
         known = ", ".join(repr(name) for name in cameras)
@@ -125,36 +206,23 @@ def _camera(fields: Any, cameras: Mapping[str, Camera]) -> Camera | None:
             f"no camera {fields.camera!r} is configured: use one of {known}, or add it to "
             "the parameter `cameras`",
         )
-    return camera
+    return [camera]
 
 
-def _refuse_unsupported(fields: Any) -> None:
-    has_roi = fields.roi.width > 0 and fields.roi.height > 0
-    asked_for = {
-        "camera '*'": fields.camera == "*",
-        "answer_format": bool(fields.answer_format),
-        "stamp": bool(fields.stamp.sec or fields.stamp.nanosec),
-        "roi_with_frame": fields.roi_with_frame and has_roi,
-        "session": bool(fields.session),
-        "system_prompt": bool(fields.system_prompt),
-        "preset": bool(fields.preset),
-    }
-    for name, used in asked_for.items():
-        if used:
-            raise Refused(
-                Status.UNSUPPORTED, f"{name} is not supported by this version of the node: leave it out"
-            )
+def _has_image(fields: Any) -> bool:
+    """Whether a raw picture was sent; a size or encoding without data is a picture too, a malformed one."""
+    image = fields.image
+    return bool(len(image.data) or image.width or image.height or image.encoding)
 
 
-def _crop(frame: Frame, roi: Any) -> Frame:
+def _region(roi: Any) -> Region | None:
     if roi.width == 0 or roi.height == 0:
-        return frame
-    height, width = frame.image.shape[:2]
-    right, bottom = roi.x_offset + roi.width, roi.y_offset + roi.height
-    if right > width or bottom > height:
-        raise OptionError(
-            f"roi {roi.width}x{roi.height} at ({roi.x_offset}, {roi.y_offset}) leaves the {width}x{height} "
-            "picture: give pixels of the full picture"
-        )
-    part = np.ascontiguousarray(frame.image[roi.y_offset : bottom, roi.x_offset : right])
-    return replace(frame, image=part)
+        return None
+    return Region(roi.x_offset, roi.y_offset, roi.width, roi.height)
+
+
+def _nanoseconds(stamp: Any) -> int:
+    return int(stamp.sec * 1_000_000_000 + stamp.nanosec)
+
+
+_DEFAULTS = ("max_age", "timeout", "max_tokens", "max_question_length", "sessions_max")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -19,12 +19,14 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.task import Future
 
-from mobilevlm_ros.errors import EngineError, MobileVLMError, RequestCancelled
+from mobilevlm_ros.errors import EngineError, MobileVLMError
 from mobilevlm_ros.inference.types import Answer
-from mobilevlm_ros.nodes.asking import Counts, Inquiry, fill
+from mobilevlm_ros.nodes.asking import Counts, Inquiry, Progress, Visit
 from mobilevlm_ros.nodes.cameras import Camera
+from mobilevlm_ros.nodes.conversations import Conversations
 from mobilevlm_ros.nodes.model import Model
-from mobilevlm_ros.nodes.question import Question, read_question
+from mobilevlm_ros.nodes.question import EVERY, Question, read_questions
+from mobilevlm_ros.nodes.responses import fill, fill_summary
 from mobilevlm_ros.nodes.status import Refused
 
 SERVICE_QOS = QoSProfile(depth=256, reliability=QoSReliabilityPolicy.RELIABLE)
@@ -32,8 +34,6 @@ SERVICE_QOS = QoSProfile(depth=256, reliability=QoSReliabilityPolicy.RELIABLE)
 
 FRAME_POLL = 0.05
 """Seconds between looks while a request waits for a frame."""
-
-Progress = Callable[[Inquiry, str], None]
 
 
 @dataclass
@@ -66,14 +66,17 @@ class Reception:
         counts: how questions ended.
         last_latency: seconds from arrival to answer of the last answered question.
         latest_exchange: the last question and its answer.
+        on_answer: called with each answer and the seconds since its request arrived.
     """
 
     def __init__(self, node: Node, situation: Situation) -> None:
         self._node = node
         self._situation = situation
-        self._inquiries: dict[object, Inquiry] = {}  # by goal id, or anything unique
+        self.on_answer: Callable[[Answer, float], None] | None = None
+        self._visits: dict[object, Visit] = {}  # by goal id, or anything unique
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._group = ReentrantCallbackGroup()  # many requests may wait at once
+        self._conversations = Conversations(node, situation)
         self.reset()
         self._service = node.create_service(
             AskImage, "ask_image", self._on_request, qos_profile=SERVICE_QOS, callback_group=self._group
@@ -98,82 +101,120 @@ class Reception:
 
     def cancel_all(self) -> None:
         """Every question on its way gets CANCELLED."""
-        for inquiry in list(self._inquiries.values()):
-            inquiry.cancel()
+        for visit in list(self._visits.values()):
+            visit.cancel()
 
     async def _on_request(self, request: AskImage.Request, response: AskImage.Response) -> AskImage.Response:
-        await self._serve(request, response)
+        await self._serve(request, response, Visit())
         return response
 
     async def _on_goal(self, goal: Any) -> AskImageAction.Result:
         result = AskImageAction.Result()
-        feedback = AskImageAction.Feedback(stage="waiting", camera=goal.request.camera)
-        goal.publish_feedback(feedback)
+        goal.publish_feedback(AskImageAction.Feedback(stage="waiting", camera=goal.request.camera))
 
         def progress(inquiry: Inquiry, piece: str) -> None:  # on the inference thread
-            feedback.stage = "answering" if inquiry.text else "reading"
-            feedback.camera = inquiry.question.label
-            feedback.text, feedback.delta = inquiry.text, piece
-            feedback.generated_tokens = inquiry.tokens
-            goal.publish_feedback(feedback)
+            goal.publish_feedback(
+                AskImageAction.Feedback(
+                    stage=inquiry.stage,
+                    camera=inquiry.camera,
+                    text=inquiry.text,
+                    delta=piece,
+                    generated_tokens=inquiry.tokens,
+                )
+            )
 
-        await self._serve(goal.request, result, goal, progress)
-        if goal.is_cancel_requested:
-            goal.canceled()
-        elif result.status.code == Status.OK:
+        await self._serve(goal.request, result, Visit(goal), progress)
+        if result.status.code == Status.OK:
             goal.succeed()
+        elif result.status.code == Status.CANCELLED and goal.is_cancel_requested:
+            goal.canceled()
         else:
             goal.abort()
         return result
 
     def _on_cancel(self, goal: Any) -> CancelResponse:
-        inquiry = self._inquiries.get(bytes(goal.goal_id.uuid))
-        if inquiry is not None:
-            inquiry.cancel()
+        visit = self._visits.get(bytes(goal.goal_id.uuid))
+        if visit is not None:
+            visit.cancel()
         return CancelResponse.ACCEPT
 
-    async def _serve(
-        self, fields: Any, result: Any, goal: Any = None, progress: Progress | None = None
-    ) -> None:
+    async def _serve(self, fields: Any, result: Any, visit: Visit, progress: Progress | None = None) -> None:
         """Fill `result` with the answer to `fields`, or with the reason why there is none. Never raises."""
-        arrival = monotonic()
-        inquiry: Inquiry | None = None
-        key: object = object() if goal is None else bytes(goal.goal_id.uuid)
+        key: object = visit if visit.goal is None else bytes(visit.goal.goal_id.uuid)
+        self._visits[key] = visit
         try:
-            self._situation.require()
-            question = read_question(fields, self._node, self._situation.cameras)
-            await self._wait_for_frame(question, arrival, goal)
-            if goal is not None and goal.is_cancel_requested:
-                raise RequestCancelled("the request was cancelled before its turn came")
-            inquiry = self._inquiries[key] = Inquiry(question, self._situation.require(), arrival)
-            outcome: Answer | BaseException = await inquiry.answer(self._wake, progress)
+            presets = self._situation.require().loaded.presets
+            questions = read_questions(fields, self._node, self._situation.cameras, presets)
         except Exception as error:  # becomes the status
-            outcome = error
-            if isinstance(error, EngineError) or not isinstance(error, MobileVLMError):
-                self._node.get_logger().error(f"a question failed:\n{traceback.format_exc()}")
+            self._log(error)
+            fill(result, None, error, visit.arrival)
+        else:
+            if fields.camera == EVERY and questions[0].camera is not None:
+                await self._answer_all(questions, result, visit, progress)
+            else:
+                await self._answer(questions[0], result, visit, progress)
         finally:
-            self._inquiries.pop(key, None)
-        fill(result, inquiry, outcome, arrival)
-        self.counts.add(result.status.code)
+            self._visits.pop(key, None)
+        if fields.question:  # without one it is a client that looks whether our responses reach it
+            self.counts.add(result.status.code)
         if result.status.code == Status.OK:
             self.last_latency = result.latency.total
             self.latest_exchange = (fields.question, result.answer)
 
-    async def _wait_for_frame(self, question: Question, arrival: float, goal: Any) -> None:
-        """Let up to `wait_for_frame` seconds pass until the camera has a frame that is fresh enough."""
-        camera = question.camera
+    async def _answer(self, question: Question, result: Any, visit: Visit, progress: Progress | None) -> None:
+        while not self._ready(question, visit):
+            await self._pause(FRAME_POLL)
+        inquiry: Inquiry | None = None
+        outcome: Answer | BaseException
+        try:
+            model = self._situation.require()
+            visit.check()
+            inquiry = visit.inquiry = Inquiry(question, model, visit.arrival)
+            outcome = await inquiry.answer(self._wake, progress)
+        except Exception as error:  # becomes the status
+            outcome = error
+            self._log(error)
+        finally:
+            visit.inquiry = None
+        fill(result, inquiry, outcome, visit.arrival)
+        if inquiry is None:
+            result.camera = question.label
+        if isinstance(outcome, Answer) and self.on_answer is not None:
+            self.on_answer(outcome, result.latency.total)
+
+    async def _answer_all(
+        self, questions: Sequence[Question], result: Any, visit: Visit, progress: Progress | None
+    ) -> None:
+        """Ask the cameras one after the other, those first that have a frame."""
+        parts = {question: AskImage.Response() for question in questions}
+        waiting = list(questions)
+        while waiting:
+            question = next((question for question in waiting if self._ready(question, visit)), None)
+            if question is None:
+                await self._pause(FRAME_POLL)
+            else:
+                waiting.remove(question)
+                await self._answer(question, parts[question], visit, progress)
+        fill_summary(result, list(parts.values()), visit.arrival)
+
+    def _ready(self, question: Question, visit: Visit) -> bool:
+        """Whether to go on: there is a frame that will do, or waiting for one is over."""
+        model = self._situation.model
+        if model is None or self._situation.status.code != Status.OK or visit.cancelled:
+            return True
         limit = question.wait_for_frame
         if question.timeout is not None:
             limit = min(limit, question.timeout)
-        while camera is not None and monotonic() - arrival < limit:
-            self._situation.require()
-            camera.refresh()
-            age = camera.age()
-            if age is not None and (question.max_age < 0 or age <= question.max_age):
-                return
-            if goal is not None and goal.is_cancel_requested:
-                return
-            await self._pause(FRAME_POLL)
+        over = monotonic() - visit.arrival >= limit
+        if not over and question.camera is not None:
+            question.camera.refresh()
+        # A frame meant by its stamp is looked for at once, so that it cannot leave the history meanwhile.
+        ready = question.ready(model.loaded.sessions) if question.stamp_ns or not over else True
+        return ready or over
+
+    def _log(self, error: Exception) -> None:
+        if isinstance(error, EngineError) or not isinstance(error, MobileVLMError):
+            self._node.get_logger().error(f"a question failed:\n{traceback.format_exc()}")
 
     async def _pause(self, seconds: float) -> None:
         over: Future = Future()

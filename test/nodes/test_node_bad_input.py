@@ -89,20 +89,6 @@ def test_fields_out_of_range_are_named(refused, name: str, value: Any) -> None:
     assert name in refused(Status.INVALID_PARAMETER, **{name: value})
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"camera": "*"},
-        {"answer_format": "integer"},
-        {"session": "s"},
-        {"system_prompt": "You are a pirate."},
-        {"preset": "driving"},
-    ],
-)
-def test_what_this_version_cannot_do_is_said(refused, fields: dict) -> None:
-    assert next(iter(fields)) in refused(Status.UNSUPPORTED, **fields)
-
-
 def test_an_unknown_camera(refused) -> None:
     message = refused(Status.UNKNOWN_CAMERA, camera="rear")
     assert "'rear'" in message and "'photo'" in message
