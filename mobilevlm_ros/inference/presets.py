@@ -15,6 +15,19 @@ from mobilevlm_ros.inference.validate import check_system_prompt
 MAX_PRESETS = 64
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML that does not let a name stand twice: the first preset would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{name!r} is there twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 @dataclass(frozen=True)
 class Preset:
     """A way to use the model: the text before the conversation, and what it is for."""
@@ -35,7 +48,7 @@ def load_presets(path: str | Path) -> dict[str, Preset]:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"presets file {path} cannot be read: {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date like 2026-99-99 is a ValueError

@@ -36,7 +36,7 @@ def other_frame() -> Frame:
 
 @pytest.fixture(scope="session")
 def from_scratch(runtime: Runtime) -> Callable[..., NDArray[np.float32]]:
-    """Logits f32[V] after a rendered prompt with pictures u8[H, W, 3], read in one run from an empty cache."""
+    """Logits f32[V] after a rendered prompt and its pictures u8[H, W, 3], read in one run from nothing."""
 
     def read(text: str, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         language, vision = runtime.language, runtime.vision

@@ -19,7 +19,7 @@ FIRST = Request("What is on the left?", max_tokens=12)
 SECOND = Request("What colour is it?", max_tokens=12)
 YES_NO = Request("Is it red?", choices=("yes", "no"))
 LOGITS = 0.1
-"""Difference of log-probabilities (down to -20): alone, a token is read by another kernel than among others."""
+"""Of log-probabilities down to -20: a token alone is read by another kernel than among others."""
 
 
 class Clock:
