@@ -93,6 +93,16 @@ class Reader:
         """Positions of the context that they take."""
         return positions(atoms, self.vision.num_tokens)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the kept prefixes; at most the budget."""
+        return self._kept.nbytes
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures' embeddings are kept; at most KEPT_IMAGES."""
+        return len(self._images)
+
     def clear(self) -> None:
         """Forget every prefix and picture."""
         self._kept.clear()

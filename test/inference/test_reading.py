@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is read from a kept prefix is what is read from nothing, on the logits."""
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mobilevlm_ros.engine.runtime import Runtime
+from mobilevlm_ros.inference.conversation import Atoms, Turn, compose, joints
+from mobilevlm_ros.inference.looking import Looker, View
+from mobilevlm_ros.inference.reading import KEPT_IMAGES, RUN, Read, Reader, Tail
+from mobilevlm_ros.inference.timing import Stopwatch
+from mobilevlm_ros.inference.types import Frame, Region
+from mobilevlm_ros.processing.prompt import TEMPLATES, image_question
+
+EXACT = 1e-3
+"""Of logits: what another order of additions may change."""
+
+
+@pytest.fixture
+def views(runtime: Runtime, frame: Frame, other_frame: Frame) -> list[View]:
+    looker = Looker(runtime.vision.image_size, "pad", fast=True)
+    return [looker.look(f)[0] for f in (frame, other_frame)]
+
+
+def reader(runtime: Runtime, budget: int = 1 << 30, run: int = RUN) -> Reader:
+    return Reader(runtime.vision, runtime.language, budget, run)
+
+
+def prompt(runtime: Runtime, views: list[View], question: str, *turns: Turn, system: str = "") -> Atoms:
+    digests = [view.digest for view in views]
+    return compose(TEMPLATES["v1"], runtime.tokenizer, system, digests, turns, question)
+
+
+def last(steps: Generator[str, None, Any]) -> Any:
+    while True:
+        try:
+            assert next(steps) == ""
+        except StopIteration as end:
+            return end.value
+
+
+def read(reader: Reader, atoms: Atoms, views: list[View], room: int = 8, tail: Tail | None = None) -> Read:
+    return last(reader.read(atoms, views, room, Stopwatch(), tail))
+
+
+def test_a_prompt_reads_as_the_rendered_text_in_one_run(
+    runtime: Runtime, views: list[View], frame: Frame, from_scratch: Callable
+) -> None:
+    found = read(reader(runtime), prompt(runtime, views[:1], "Is it red?"), views[:1])
+    text = TEMPLATES["v1"].render([(image_question("Is it red?"), None)])
+    np.testing.assert_allclose(found.logits, from_scratch(text, [frame.image]), atol=EXACT)
+    assert (found.reused, found.tokens) == (0, found.cache.length)
+
+
+@pytest.mark.parametrize("run", [1 << 20, 7])
+def test_every_kept_prefix_gives_the_logits_of_a_reading_from_nothing(
+    runtime: Runtime, views: list[View], run: int
+) -> None:
+    warm = reader(runtime, run=run)
+    shown = [views[:1], views[1:], views[:1], views, views[::-1]]  # an image, another, the first again, both
+    reused = []
+    for question in ("Is it red?", "What is on the left?"):
+        for images in shown:
+            atoms = prompt(runtime, images, question)
+            found = read(warm, atoms, images)
+            cold = read(reader(runtime, budget=0), atoms, images)
+            assert cold.reused == 0
+            np.testing.assert_allclose(found.logits, cold.logits, atol=EXACT)
+            reused.append(found.reused)
+    head = joints(prompt(runtime, views, "?"))[0]
+    n = runtime.vision.num_tokens
+    # the head; the first image; one image of two or, in another order, none; the second time all of it
+    assert reused[:3] == [0, head, head + n]
+    assert [r - head - n for r in reused[3:5]] == [0, 0]
+    assert min(reused[5:]) >= head + n and max(reused[5:]) > head + 2 * n
+
+
+def test_a_tail_is_extended_where_it_knows_more(runtime: Runtime, views: list[View]) -> None:
+    ours = reader(runtime)
+    begun = read(ours, prompt(runtime, views[:1], "Is it red?"), views[:1], room=200)
+    tail = Tail(begun.atoms, begun.cache, begun.cache.length)
+    atoms = prompt(runtime, views[:1], "Why?", Turn("Is it red?", "yes"))
+    found = read(ours, atoms, views[:1], tail=tail)
+    assert found.cache is tail.cache and found.reused == begun.tokens
+    cold = read(reader(runtime, budget=0), atoms, views[:1])
+    np.testing.assert_allclose(found.logits, cold.logits, atol=EXACT)
+    tail.restore()
+    assert tail.cache.length == begun.tokens
+
+
+def test_a_tail_of_another_picture_is_left_alone(runtime: Runtime, views: list[View]) -> None:
+    ours = reader(runtime)
+    begun = read(ours, prompt(runtime, views[:1], "Is it red?"), views[:1])
+    tail = Tail(begun.atoms, begun.cache, begun.cache.length)
+    found = read(ours, prompt(runtime, views[1:], "Is it red?"), views[1:], tail=tail)
+    assert found.cache is not tail.cache
+    assert (tail.length, tail.atoms) == (begun.tokens, begun.atoms)
+
+
+def test_the_same_question_again_still_reads_its_last_token(runtime: Runtime, views: list[View]) -> None:
+    ours = reader(runtime)
+    atoms = prompt(runtime, views[:1], "Is it red?")
+    begun = read(ours, atoms, views[:1])
+    again = read(ours, atoms, views[:1], tail=Tail(atoms, begun.cache, begun.cache.length))
+    assert again.reused == begun.tokens - 1
+    np.testing.assert_allclose(again.logits, begun.logits, atol=0.1)  # alone: another kernel
+
+
+def test_a_picture_under_another_system_prompt_is_not_encoded_again(
+    runtime: Runtime, views: list[View]
+) -> None:
+    ours, watch = reader(runtime), Stopwatch()
+    read(ours, prompt(runtime, views[:1], "Is it red?"), views[:1])
+    atoms = prompt(runtime, views[:1], "Is it red?", system="You see a road.")
+    found = last(ours.read(atoms, views[:1], 0, watch))
+    assert found.reused == 0 and watch.latency().encode == 0
+
+
+def test_branches_grow_from_a_prefix_that_is_not_changed(runtime: Runtime, views: list[View]) -> None:
+    ours = reader(runtime)
+    atoms = prompt(runtime, views[:1], "Is it red?")
+    start = joints(atoms)[-1]
+    prefix, reused = last(ours.read_prefix(atoms[:start], views[:1], Stopwatch()))
+    assert reused == 0 and prefix.length == ours.positions(atoms[:start])
+    again, known = last(ours.read_prefix(atoms[:start], views[:1], Stopwatch()))
+    assert known == again.length == prefix.length
+    found = read(ours, atoms, views[:1])
+    assert found.reused == prefix.length == again.length
+
+
+def test_the_budget_holds_and_clear_forgets(runtime: Runtime, frame: Frame) -> None:
+    looker = Looker(runtime.vision.image_size, "pad", fast=True)
+    ours = reader(runtime, budget=1 << 20)
+    for x in range(KEPT_IMAGES + 3):
+        views = looker.look(frame, Region(x, 0, 60, 60))
+        read(ours, prompt(runtime, views, "Is it red?"), views)
+        assert ours.nbytes <= 1 << 20 and ours.pictures <= KEPT_IMAGES
+    assert ours.nbytes > 0
+    ours.clear()
+    assert (ours.nbytes, ours.pictures) == (0, 0)
