@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.base import KVCache, LanguageEngine, VisionEngine
+from mobilevlm_ros.engine.guard import check_finite
 from mobilevlm_ros.inference.conversation import Atoms, common, joints, positions
 from mobilevlm_ros.inference.looking import View
 from mobilevlm_ros.inference.prefix_cache import PrefixCache
@@ -196,6 +197,7 @@ class Reader:
             known = self._images.pop(view.digest, None)
             if known is None:
                 known = self.vision.encode(view.pixels[None])[0]
+                check_finite(known, "the image encoder's output")  # what is kept must be right
                 watch.lap("encode")
                 yield ""
                 watch.resume()
