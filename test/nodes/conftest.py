@@ -11,12 +11,20 @@ from time import monotonic
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 if importlib.util.find_spec("rclpy") is None or importlib.util.find_spec("mobilevlm_msgs") is None:
     # What needs no ROS is tested anyway.
     collect_ignore_glob = ["test_node_*.py", "test_client.py", "test_camera_node.py", "test_demo.py"]
 else:
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState, GetState
+    from mobilevlm_msgs.msg import Status
+    from mobilevlm_msgs.srv import ReloadBundle
+    from rcl_interfaces.msg import Parameter, ParameterValue
+    from rcl_interfaces.srv import GetParameters, SetParameters
+
     from mobilevlm_ros.nodes.children import Child
     from mobilevlm_ros.nodes.client import AskImageClient
 
@@ -86,6 +94,65 @@ class Graph:
         self.client.close()
 
 
+class Second:
+    """A node of a test's own, beside the session's: /<name>, which serves <name>/ask_image."""
+
+    def __init__(self, graph: Graph, name: str, **parameters: object) -> None:
+        self.graph = graph
+        self.name = name
+        # Known to the node long before they are used.
+        graph.client_of(ChangeState, f"/{name}/change_state")
+        graph.client_of(ReloadBundle, f"/{name}/reload_bundle")
+        own = ("ask_image", "ask", "image", "image/compressed")
+        self.child = graph.start(
+            "mobilevlm_node",
+            {"threads": 1, **parameters},
+            f"__node:={name}",
+            *(f"{topic}:={name}/{topic}" for topic in own),
+        )
+        self.client = AskImageClient(f"{name}/ask_image")
+        assert self.client.wait_for_node(LIMIT), self.child.log()
+
+    def close(self) -> None:
+        """End it."""
+        self.client.close()
+        self.child.stop()
+        self.graph.children.remove(self.child)
+
+    def status(self) -> Status:
+        return self.ask(choices=["yes", "no"]).status
+
+    def ask(self, **fields: Any) -> Any:
+        """The response to a question about a grey picture."""
+        picture = np.full((48, 48, 3), 128, np.uint8)
+        return self.client.ask("Is it?", image=picture, timeout=60.0, **fields)
+
+    def reload(self, bundle: object = "", backend: str = "") -> Any:
+        """The response of ~/reload_bundle."""
+        request = ReloadBundle.Request(bundle=str(bundle), backend=backend)
+        return self.graph.call(ReloadBundle, f"/{self.name}/reload_bundle", request, once=True)
+
+    def state(self) -> int:
+        return int(self.graph.call(GetState, f"/{self.name}/get_state", GetState.Request()).current_state.id)
+
+    def change(self, transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return bool(self.graph.call(ChangeState, f"/{self.name}/change_state", request, once=True).success)
+
+    def get(self, name: str) -> Any:
+        """Value of a parameter that is a text."""
+        request = GetParameters.Request(names=[name])
+        answer = self.graph.call(GetParameters, f"/{self.name}/get_parameters", request)
+        return answer.values[0].string_value
+
+    def set(self, name: str, value: Any) -> Any:
+        kinds = {bool: (1, "bool_value"), int: (2, "integer_value"), float: (3, "double_value")}
+        kind, field = kinds.get(type(value), (4, "string_value"))
+        wrapped = ParameterValue(**{"type": kind, field: value})
+        request = SetParameters.Request(parameters=[Parameter(name=name, value=wrapped)])
+        return self.graph.call(SetParameters, f"/{self.name}/set_parameters", request).results[0]
+
+
 @pytest.fixture(scope="session")
 def seed() -> int:
     """Of the scene that the default camera sees."""
@@ -142,6 +209,12 @@ def endless(graph: Graph, node: Child, endless_bundle: Path) -> Child:
     # In a namespace: before Kilted, remapping does not reach the name of an action.
     images = [f"{name}:=/{name}" for name in ("image", "image/compressed")]
     return graph.start("mobilevlm_node", parameters, "__node:=endless", "__ns:=/endless", *images)
+
+
+@pytest.fixture(scope="session")
+def second_node(graph: Graph) -> Callable[..., Second]:
+    """Starts a node of a test's own: second_node(name, **parameters)."""
+    return lambda name, **parameters: Second(graph, name, **parameters)
 
 
 @pytest.fixture

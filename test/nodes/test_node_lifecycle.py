@@ -3,71 +3,65 @@
 
 from __future__ import annotations
 
+import json
+import resource
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState, GetState
 from mobilevlm_msgs.msg import Status
 from mobilevlm_msgs.srv import AskImage
-from rcl_interfaces.msg import Parameter, ParameterValue
-from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rcl_interfaces.srv import DescribeParameters
 from sensor_msgs.msg import Image
 
 from mobilevlm_ros.nodes.client import AskImageClient
 from mobilevlm_ros.nodes.parameters import SPECS
 
 
-class Second:
-    """A node of our own, beside the session's."""
+@dataclass(frozen=True)
+class Resources:
+    """Of a process: bytes in memory, and its threads."""
 
-    def __init__(self, graph: Any, **parameters: object) -> None:
-        self.graph = graph
-        graph.client_of(ChangeState, "/second/change_state")  # known to the node long before it is used
-        self.child = graph.start(
-            "mobilevlm_node",
-            {"threads": 1, **parameters},
-            "__node:=second",
-            "ask_image:=second/ask_image",
-            "ask:=second/ask",
-            "image:=second/image",
-            "image/compressed:=second/image/compressed",
-        )
-        self.client = AskImageClient("second/ask_image")
-        assert self.client.wait_for_node(90.0), self.child.log()
+    resident: int
+    threads: int
 
-    def status(self) -> Status:
-        picture = np.zeros((48, 48, 3), np.uint8)
-        return self.client.ask("Is it?", image=picture, choices=["yes", "no"], timeout=60.0).status
 
-    def state(self) -> int:
-        return int(self.graph.call(GetState, "/second/get_state", GetState.Request()).current_state.id)
+def resources(node: Any) -> Resources:
+    process = Path("/proc", str(node.child.process.pid))
+    pages = int((process / "statm").read_text().split()[1])
+    return Resources(pages * resource.getpagesize(), len(list((process / "task").iterdir())))
 
-    def change(self, transition: int) -> bool:
-        request = ChangeState.Request(transition=Transition(id=transition))
-        return bool(self.graph.call(ChangeState, "/second/change_state", request, once=True).success)
 
-    def set(self, name: str, value: Any) -> Any:
-        kinds = {bool: (1, "bool_value"), int: (2, "integer_value"), float: (3, "double_value")}
-        kind, field = kinds.get(type(value), (4, "string_value"))
-        wrapped = ParameterValue(**{"type": kind, field: value})
-        request = SetParameters.Request(parameters=[Parameter(name=name, value=wrapped)])
-        return self.graph.call(SetParameters, "/second/set_parameters", request).results[0]
+def published(node: Any) -> set[str]:
+    """Topics that a node publishes."""
+    return {name for name, _ in node.graph.node.get_publisher_names_and_types_by_node(node.name, "/")}
+
+
+@pytest.fixture
+def mute_bundle(nano: Path, tmp_path: Path) -> Path:
+    """A model of another origin, whose answers end before they begin."""
+    path = tmp_path / "mute"
+    shutil.copytree(nano, path)
+    manifest = json.loads((path / "bundle.json").read_text())
+    manifest |= {"name": "mute", "source": {}, "stop_ids": list(range(manifest["vocab_size"]))}
+    (path / "bundle.json").write_text(json.dumps(manifest))
+    return path
 
 
 @pytest.fixture(scope="module")
-def second(graph) -> Iterator[Second]:
-    made = Second(graph, bundle="/no/such/bundle")
+def second(second_node) -> Iterator[Any]:
+    made = second_node("second", bundle="/no/such/bundle")
     yield made
-    made.client.close()
+    made.close()
 
 
-def test_without_its_bundle_the_node_stays_up_and_says_what_to_do(second: Second) -> None:
+def test_without_its_bundle_the_node_stays_up_and_says_what_to_do(second: Any) -> None:
     status = second.status()
     assert status.code == Status.BUNDLE_ERROR
     assert "/no/such/bundle" in status.message and "mobilevlm build" in status.message
@@ -75,7 +69,7 @@ def test_without_its_bundle_the_node_stays_up_and_says_what_to_do(second: Second
     assert "/no/such/bundle" in second.child.log()
 
 
-def test_a_half_written_bundle_is_refused(second: Second, any_bundle: Path, tmp_path: Path) -> None:
+def test_a_half_written_bundle_is_refused(second: Any, any_bundle: Path, tmp_path: Path) -> None:
     half = tmp_path / "half"
     shutil.copytree(any_bundle, half)
     victim = max(half.iterdir(), key=lambda file: file.stat().st_size)
@@ -86,13 +80,13 @@ def test_a_half_written_bundle_is_refused(second: Second, any_bundle: Path, tmp_
     assert victim.name in second.status().message
 
 
-def test_a_directory_that_is_no_bundle_is_refused(second: Second, tmp_path: Path) -> None:
+def test_a_directory_that_is_no_bundle_is_refused(second: Any, tmp_path: Path) -> None:
     assert second.set("bundle", str(tmp_path)).successful
     assert not second.change(Transition.TRANSITION_CONFIGURE)
     assert str(tmp_path) in second.status().message
 
 
-def test_with_a_good_bundle_it_goes_through_its_life(second: Second, any_bundle: Path) -> None:
+def test_with_a_good_bundle_it_goes_through_its_life(second: Any, any_bundle: Path) -> None:
     assert second.set("bundle", str(any_bundle)).successful
     assert second.change(Transition.TRANSITION_CONFIGURE)
     assert second.status().code == Status.NOT_ACTIVE
@@ -109,7 +103,47 @@ def test_with_a_good_bundle_it_goes_through_its_life(second: Second, any_bundle:
     assert second.state() == State.PRIMARY_STATE_ACTIVE
 
 
-def test_parameters_change_live_or_are_refused_with_the_reason(second: Second) -> None:
+def test_cleanup_ends_the_thread_returns_the_memory_and_removes_the_topics(second: Any) -> None:
+    assert second.state() == State.PRIMARY_STATE_ACTIVE
+    assert second.status().code == Status.OK  # has used its memory
+    topics = {"/second/captions", "/second/annotated_image"}
+    assert topics <= published(second)
+    before = resources(second)
+    assert second.change(Transition.TRANSITION_DEACTIVATE)
+    assert second.change(Transition.TRANSITION_CLEANUP)
+    after = resources(second)
+    assert after.threads < before.threads
+    assert after.resident < before.resident - 4e6, (before, after)
+    second.graph.until(lambda: not topics & published(second), "the end of the topics")
+    assert second.change(Transition.TRANSITION_CONFIGURE)
+    assert second.change(Transition.TRANSITION_ACTIVATE)
+
+
+def test_a_model_that_fails_its_self_test_is_not_activated(second_node, mute_bundle: Path) -> None:
+    node = second_node("mute", bundle=mute_bundle)
+    assert node.status().code == Status.ENGINE_ERROR
+    assert "empty answer" in node.status().message
+    assert node.state() == State.PRIMARY_STATE_INACTIVE
+    assert "cannot be activated: the self-test" in node.child.log()
+    told = []
+    subscription = node.graph.node.create_subscription(DiagnosticArray, "/diagnostics", told.append, 10)
+    node.graph.until(
+        lambda: any(
+            status.name == "mute: model" and status.level == DiagnosticStatus.ERROR
+            for message in told
+            for status in message.status
+            if "empty answer" in status.message
+        ),
+        "the reason in /diagnostics",
+    )
+    node.graph.node.destroy_subscription(subscription)
+    assert node.set("self_test", False).successful
+    assert node.change(Transition.TRANSITION_ACTIVATE)
+    assert node.status().code == Status.OK
+    node.close()
+
+
+def test_parameters_change_live_or_are_refused_with_the_reason(second: Any) -> None:
     assert second.state() == State.PRIMARY_STATE_ACTIVE
     assert second.set("max_age", 5.0).successful
     assert second.set("caption_rate", 0.0).successful
@@ -126,21 +160,23 @@ def test_parameters_change_live_or_are_refused_with_the_reason(second: Second) -
     assert second.status().code == Status.OK
 
 
-def test_every_parameter_is_described(second: Second) -> None:
+def test_every_parameter_is_described(second: Any) -> None:
     request = DescribeParameters.Request(names=[spec.name for spec in SPECS])
     answer = second.graph.call(DescribeParameters, "/second/describe_parameters", request)
     assert all(len(descriptor.description) > 10 for descriptor in answer.descriptors)
 
 
-def test_two_interrupts_in_a_row_end_it_with_code_0(second: Second) -> None:
+def test_two_interrupts_in_a_row_end_it_with_code_0(second: Any) -> None:
     for _ in range(2):
         second.child.process.send_signal(signal.SIGINT)
     assert second.child.process.wait(60) == 0
     assert "Traceback" not in second.child.log()
 
 
-def test_a_termination_in_the_middle_of_an_answer_ends_it_with_code_0(graph, endless_bundle: Path) -> None:
-    node = Second(graph, bundle=endless_bundle)
+def test_a_termination_in_the_middle_of_an_answer_ends_it_with_code_0(
+    graph, second_node, endless_bundle: Path
+) -> None:
+    node = second_node("second", bundle=endless_bundle)
     assert node.status().code == Status.OK
     client = graph.node.create_client(AskImage, "second/ask_image")
     assert client.wait_for_service(60.0)
@@ -154,4 +190,4 @@ def test_a_termination_in_the_middle_of_an_answer_ends_it_with_code_0(graph, end
     assert node.child.process.wait(60) == 0
     assert "Traceback" not in node.child.log()
     graph.node.destroy_client(client)
-    node.client.close()
+    node.close()
