@@ -22,6 +22,8 @@ INK: Color = (24, 26, 30)
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SHADE = 0.62  # how much a band darkens the picture under it
+_SMALLEST = 0.5  # scale; smaller letters of this font cannot be read
+_SHARE = 0.45  # of the picture's height that a band covers at most
 
 
 @dataclass(frozen=True)
@@ -33,22 +35,38 @@ class Line:
     mark: bool | None = None
 
 
-def overlay(image: U8, top: Sequence[Line] = (), bottom: Sequence[Line] = ()) -> U8:
-    """A copy of RGB u8[H, W, 3] with lines on darkened bands at its upper and lower edge; too long ones are
-    wrapped.
+@dataclass(frozen=True)
+class Lamp:
+    """A lamp and its label: filled while `lit`, else a ring."""
+
+    label: str
+    color: Color
+    lit: bool = True
+
+
+def overlay(
+    image: U8, top: Sequence[Line] = (), bottom: Sequence[Line] = (), lamps: Sequence[Lamp] = ()
+) -> U8:
+    """A copy of RGB u8[H, W, 3] with lines on darkened bands at its upper and lower edge, lamps above the
+    upper ones. Long lines are wrapped; what would cover too much of the picture is cut.
     """
     picture = np.ascontiguousarray(image).copy()
     height, width = picture.shape[:2]
     scale = _scale(width)
-    for lines, at_bottom in ((top, False), (bottom, True)):
-        wrapped = _wrap(lines, width, scale)
-        tall = min(height, _height(len(wrapped), scale)) if wrapped else 0
+    most = max(1, int(_SHARE * height - 16 * scale) // _line_height(scale))
+    rows = _rows(lamps, width, scale)[:most]
+    for lines, above, at_bottom in ((top, rows, False), (bottom, [], True)):
+        wrapped = _cut(_wrap(lines, width, scale), max(0 if above else 1, most - len(above)))
+        count = len(above) + len(wrapped)
+        tall = min(height, _height(count, scale)) if count else 0
         if tall < 1:
             continue
         start = height - tall if at_bottom else 0
         band = picture[start : start + tall]
         band[:] = (band * (1 - _SHADE) + np.array(INK) * _SHADE).astype(np.uint8)
-        _write(band, wrapped, scale)
+        for index, row in enumerate(above):
+            _light(band, row, index, scale)
+        _write(band, wrapped, scale, len(above))
     return picture
 
 
@@ -63,7 +81,7 @@ def transcript(image: U8, lines: Sequence[Line]) -> U8:
 
 
 def _scale(width: int) -> float:
-    return min(2.0, max(0.35, width / 1280))
+    return min(2.0, max(_SMALLEST, width / 1280))
 
 
 def _line_height(scale: float) -> int:
@@ -97,6 +115,40 @@ def _wrap(lines: Sequence[Line], width: int, scale: float) -> list[Line]:
     return result
 
 
+def _cut(lines: list[Line], most: int) -> list[Line]:
+    """At most so many lines; dots show that something was left out."""
+    if len(lines) <= most:
+        return lines
+    kept = lines[:most]
+    return [*kept[:-1], Line(f"{kept[-1].text[:-3]}...", kept[-1].color, kept[-1].mark)] if kept else []
+
+
+def _rows(lamps: Sequence[Lamp], width: int, scale: float) -> list[list[tuple[int, Lamp]]]:
+    """Lamps with their left edges, as many to a row as fit."""
+    rows: list[list[tuple[int, Lamp]]] = []
+    left = edge = round(12 * scale)
+    for lamp in lamps:
+        wide = _indent(scale) + _text_width(_ascii(lamp.label), scale) + round(28 * scale)
+        if not rows or (left > edge and left + wide > width):
+            rows.append([])
+            left = edge
+        rows[-1].append((left, lamp))
+        left += wide
+    return rows
+
+
+def _light(canvas: U8, row: Sequence[tuple[int, Lamp]], index: int, scale: float) -> None:
+    step = _line_height(scale)
+    baseline = round(8 * scale) + index * step + round(step * 0.75)
+    radius = max(4, round(9 * scale))
+    for left, lamp in row:
+        center = (left + radius, baseline - round(8 * scale))
+        thick = cv2.FILLED if lamp.lit else max(1, round(2 * scale))
+        cv2.circle(canvas, center, radius, lamp.color, thick, cv2.LINE_AA)
+        at = (left + _indent(scale), baseline)
+        cv2.putText(canvas, _ascii(lamp.label), at, _FONT, scale * 0.8, WHITE, _thickness(scale), cv2.LINE_AA)
+
+
 def _text_width(text: str, scale: float) -> int:
     return int(cv2.getTextSize(text, _FONT, scale * 0.8, _thickness(scale))[0][0])
 
@@ -109,9 +161,10 @@ def _indent(scale: float) -> int:
     return round(34 * scale)
 
 
-def _write(canvas: U8, lines: Sequence[Line], scale: float) -> None:
+def _write(canvas: U8, lines: Sequence[Line], scale: float, first: int = 0) -> None:
+    """Lines from row number `first` on."""
     step, left = _line_height(scale), round(12 * scale)
-    for index, line in enumerate(lines):
+    for index, line in enumerate(lines, first):
         baseline = round(8 * scale) + index * step + round(step * 0.75)
         x = left
         if line.mark is not None:

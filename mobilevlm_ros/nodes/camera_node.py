@@ -23,8 +23,8 @@ from std_msgs.msg import Header, String
 
 from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.nodes import running
+from mobilevlm_ros.simulation.journey import Journey
 from mobilevlm_ros.simulation.render import observe
-from mobilevlm_ros.simulation.scene import Scene
 
 U8 = NDArray[np.uint8]
 SCENE_SIZE = (640, 480)
@@ -44,6 +44,12 @@ class CameraNode(Node):
         rate = self._parameter(
             "rate", 30.0, "Images per second.", FloatingPointRange(from_value=0.1, to_value=240.0)
         )
+        scene_seconds = self._parameter(
+            "scene_seconds",
+            0.0,
+            "Seconds until the scene of the next seed comes; 0 = never.",
+            FloatingPointRange(from_value=0.0, to_value=86400.0),
+        )
         side = IntegerRange(from_value=0, to_value=8192)
         width = self._parameter("width", 0, "Pixels; 0 = 640, or the photo's.", side)
         height = self._parameter("height", 0, "Pixels; 0 = 480, or the photo's.", side)
@@ -53,7 +59,7 @@ class CameraNode(Node):
         self._quality = self._parameter("jpeg_quality", 90, "Of image/compressed.", quality)
         self._photo = _read_photo(photo, width, height) if photo else None
         self._size = (width or SCENE_SIZE[0], height or SCENE_SIZE[1])
-        self._scene = Scene.sample(seed)
+        self._journey = Journey(seed, scene_seconds)
         self._start_ns = self.get_clock().now().nanoseconds
         # Reliable publishers also serve best-effort subscribers, but not the other way round.
         self._raw = self.create_publisher(Image, "image", 2)
@@ -74,7 +80,14 @@ class CameraNode(Node):
 
     def _description(self, seed: int, photo: str) -> dict[str, Any]:
         width, height = self._size if self._photo is None else self._photo.shape[1::-1]
-        return {"seed": seed, "start_ns": self._start_ns, "photo": photo, "width": width, "height": height}
+        return {
+            "seed": seed,
+            "scene_seconds": self._journey.scene_seconds,
+            "start_ns": self._start_ns,
+            "photo": photo,
+            "width": width,
+            "height": height,
+        }
 
     def _publish(self) -> None:
         raw = self._raw.get_subscription_count() > 0
@@ -99,7 +112,7 @@ class CameraNode(Node):
     def _picture(self, seconds: float) -> U8:
         if self._photo is not None:
             return self._photo
-        return observe(self._scene, seconds, *self._size).image
+        return observe(*self._journey.at(seconds), *self._size).image
 
 
 def _read_photo(path: str, width: int, height: int) -> U8:

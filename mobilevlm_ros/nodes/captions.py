@@ -4,24 +4,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-import numpy as np
 from mobilevlm_msgs.msg import Caption
 from rclpy.node import Node
-from sensor_msgs.msg import Image
 
 from mobilevlm_ros.errors import Busy, MobileVLMError, RequestCancelled
 from mobilevlm_ros.inference.assistant import with_queue_time
+from mobilevlm_ros.inference.novelty import NoveltyGate
+from mobilevlm_ros.inference.statistics import Statistics
 from mobilevlm_ros.inference.types import Answer, Frame
 from mobilevlm_ros.inference.worker import Priority
-from mobilevlm_ros.nodes.annotate import BLUE, GREY, Line, overlay
-from mobilevlm_ros.nodes.asking import header_of, latency_message
 from mobilevlm_ros.nodes.cameras import Camera
-from mobilevlm_ros.nodes.model import Model
+from mobilevlm_ros.nodes.model import LoadedBundle, Model
+from mobilevlm_ros.nodes.responses import header_of, latency_message
 from mobilevlm_ros.nodes.status import Refused
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A caption of a frame, and the model that made it."""
+
+    frame: Frame
+    answer: Answer
+    loaded: LoadedBundle
 
 
 @dataclass
@@ -31,82 +39,96 @@ class _Subject:
     camera: Camera
     due: float = 0.0  # monotonic
     running: bool = False
-    last: Frame | None = None
+    last: _Made | None = None
+    gate: NoveltyGate = field(default_factory=NoveltyGate)
 
 
 class Captioner:
-    """Publishes ~/captions and ~/annotated_image. Created when the node is configured, at work while it is
-    active.
+    """Publishes ~/captions. Created when the node is configured, at work while it is active.
 
     Attributes:
         made: captions published.
-        dropped: captions that gave way to a question.
+        dropped: captions that gave way to something more urgent, or found the queue full.
+        skipped: pictures that showed nothing new.
 
     Args:
-        latest_exchange: gives the (question, answer) to show on the annotated image.
+        statistics: is told about each caption.
+        listeners: how many others want captions (of the annotated image).
     """
 
     def __init__(
-        self, node: Node, model: Model, latest_exchange: Callable[[], tuple[str, str] | None]
+        self, node: Node, model: Model, statistics: Statistics, listeners: Callable[[], int] = lambda: 0
     ) -> None:
         self._node = node
-        self._latest_exchange = latest_exchange
         self._model = model
+        self._statistics = statistics
+        self._other_listeners = listeners
         self._captions = node.create_publisher(Caption, "~/captions", 10)
-        self._annotated = node.create_publisher(Image, "~/annotated_image", 1)
-        self._subjects: list[_Subject] = []
-        self.made = 0
-        self.dropped = 0
+        self._subjects: dict[str, _Subject] = {}
+        self._listened = 0
+        self.made = self.dropped = self.skipped = 0
 
     def start(self, cameras: Mapping[str, Camera]) -> None:
         """Begin to caption these cameras."""
-        self._subjects = [_Subject(camera) for camera in cameras.values()]
+        self._subjects = {name: _Subject(camera) for name, camera in cameras.items()}
 
     def stop(self) -> None:
         """Publish nothing more."""
-        self._subjects = []
+        self._subjects = {}
 
     def close(self) -> None:
-        """Remove the topics."""
+        """Remove the topic."""
         self.stop()
         self._node.destroy_publisher(self._captions)
-        self._node.destroy_publisher(self._annotated)
+
+    def latest(self, camera: str) -> tuple[Frame, Answer] | None:
+        """The last caption of a camera, and the frame that it is about."""
+        subject = self._subjects.get(camera)
+        return None if subject is None or subject.last is None else (subject.last.frame, subject.last.answer)
 
     def tick(self) -> None:
         """Submit what is due; call it often (it costs next to nothing)."""
+        listened = self._captions.get_subscription_count() + self._other_listeners()
+        if listened > self._listened:  # a new listener has not heard what was said before
+            for subject in self._subjects.values():
+                subject.gate.forget()
+        self._listened = listened
         rate = self._node.get_parameter("caption_rate").value
-        if rate <= 0 or not (self._wanted(self._captions) or self._wanted(self._annotated)):
+        if rate <= 0 or not listened:
             return
         now = monotonic()
-        for subject in self._subjects:
+        for subject in self._subjects.values():
             if not subject.running and now >= subject.due:
                 subject.due = now + 1.0 / rate
                 self._submit(subject)
 
     def _submit(self, subject: _Subject) -> None:
-        prompt = self._node.get_parameter("caption_prompt").value
-        limit = self._node.get_parameter("caption_max_tokens").value
-        max_age = self._node.get_parameter("max_age").value
+        value = {name: self._node.get_parameter(name).value for name in _USED}
         submitted = monotonic()
-        frames: list[Frame] = []
-        loaded = self._model.loaded
 
-        def work() -> Generator[str, None, Answer | None]:
+        def work() -> Generator[str, None, _Made | None]:
             queued = monotonic() - submitted
-            frame = subject.camera.frame(max_age)
-            if frame is subject.last:
-                return None  # nothing new to say
-            frames.append(frame)
-            answer = yield from loaded.assistant.caption(frame, prompt, limit)
-            return with_queue_time(answer, queued)
+            loaded = self._model.loaded
+            frame = subject.camera.frame(value["max_age"])
+            if subject.last is not None and frame is subject.last.frame:
+                return None
+            if not subject.gate.opens(frame.image, value["caption_novelty"]):
+                self.skipped += 1
+                return None
+            answer = yield from loaded.assistant.caption(
+                frame, value["caption_prompt"], value["caption_max_tokens"]
+            )
+            return _Made(frame, with_queue_time(answer, queued), loaded)
 
         def finished(future: Any) -> None:  # on the inference thread
             subject.running = False
             try:
-                answer = future.result()
-                if answer is not None:
-                    subject.last = frames[0]
-                    self._publish(frames[0], prompt, answer, monotonic() - submitted, loaded.model_id)
+                made = future.result()
+                if made is not None:
+                    subject.last = made
+                    subject.gate.remember(made.frame.image)
+                    self._statistics.work([made.answer])
+                    self._publish(made, value["caption_prompt"], monotonic() - submitted)
             except (Busy, RequestCancelled):
                 self.dropped += 1
             except Refused:
@@ -117,52 +139,37 @@ class Captioner:
                 self._node.get_logger().error(f"caption failed: {error!r}", throttle_duration_sec=10.0)
 
         try:
-            # Stale by the time a question is answered, so it does not resume; the next one sees a newer
-            # frame.
-            ticket = self._model.worker.submit(work, priority=Priority.CAPTION, resumable=False)
+            ticket = self._model.worker.submit(
+                work,
+                priority=Priority.CAPTION,
+                source=subject.camera.name,
+                resumable=value["caption_preempted"] == "resume",
+            )
         except Busy:
             self.dropped += 1
             return
         subject.running = True
         ticket.future.add_done_callback(finished)
 
-    def _publish(self, frame: Frame, prompt: str, answer: Answer, total: float, model_id: str) -> None:
+    def _publish(self, made: _Made, prompt: str, total: float) -> None:
+        answer = made.answer
         if not self._subjects or not answer.text:
             return
         self.made += 1
         self._captions.publish(
             Caption(
-                header=header_of(frame),
-                camera=frame.camera,
+                header=header_of(made.frame),
+                camera=made.frame.camera,
                 prompt=prompt,
                 text=answer.text,
                 confidence=answer.confidence,
+                calibrated=answer.calibrated,
                 finish_reason=answer.finish_reason,
                 generated_tokens=answer.generated_tokens,
                 latency=latency_message(answer.latency, total),
-                model_id=model_id,
+                model_id=made.loaded.model_id,
             )
         )
-        if self._wanted(self._annotated):
-            self._annotated.publish(self._annotate(frame, answer))
-
-    def _annotate(self, frame: Frame, answer: Answer) -> Image:
-        top: list[Line] = []
-        exchange = self._latest_exchange()
-        if exchange is not None:
-            question, reply = exchange
-            top = [Line(question, GREY), Line(reply, BLUE)]
-        return image_message(
-            frame, overlay(frame.image, top, [Line(f"{answer.text} ({answer.confidence:.2f})")])
-        )
-
-    def _wanted(self, publisher: Any) -> bool:
-        return bool(publisher.get_subscription_count())
 
 
-def image_message(frame: Frame, rgb: np.ndarray) -> Image:
-    """sensor_msgs/Image (rgb8) of u8[H, W, 3] with a frame's header."""
-    height, width = rgb.shape[:2]
-    message = Image(header=header_of(frame), height=height, width=width, encoding="rgb8", step=width * 3)
-    message.data = np.ascontiguousarray(rgb).tobytes()
-    return message
+_USED = ("caption_prompt", "caption_max_tokens", "caption_novelty", "caption_preempted", "max_age")

@@ -1,87 +1,173 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What /diagnostics says about the node: one status for the model, one for each camera."""
+"""What /diagnostics says about the node: the model, its load, each camera, each monitor.
+
+Levels: OK works; WARN works less well than configured, or a person should look; ERROR does not work, or a
+monitor of that severity is raised; STALE has not been at work yet.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from mobilevlm_msgs.msg import Status
 from rclpy.node import Node
 
+from mobilevlm_ros.inference.hysteresis import State
+from mobilevlm_ros.inference.worker import Priority
 from mobilevlm_ros.nodes.cameras import Camera
-from mobilevlm_ros.nodes.captions import Captioner
+from mobilevlm_ros.nodes.machine import hottest, resident_memory
+from mobilevlm_ros.nodes.model import Model
+from mobilevlm_ros.nodes.monitors import Watch
 from mobilevlm_ros.nodes.reception import Reception, Situation
+from mobilevlm_ros.nodes.standing import Standing
+from mobilevlm_ros.nodes.status import name_of
+
+SATURATED = 0.95
+"""Share of the time in which the inference thread works, above which something has to wait all the time."""
+
+_SEVERITY = {"ok": DiagnosticStatus.OK, "warn": DiagnosticStatus.WARN, "error": DiagnosticStatus.ERROR}
 
 
 def report(
-    node: Node, situation: Situation, reception: Reception, captioner: Captioner | None
+    node: Node, situation: Situation, reception: Reception, standing: Standing | None
 ) -> DiagnosticArray:
-    """The message for /diagnostics; the node's name goes before the names of its statuses."""
-    statuses = [_model_status(node, situation, reception, captioner)]
-    statuses += [_camera_status(node, camera) for camera in situation.cameras.values()]
+    """The message for /diagnostics; the node's full name goes before the names of its statuses."""
+    prefix = node.get_fully_qualified_name().lstrip("/")
+    statuses = [_model_status(prefix, situation, reception, standing)]
+    if standing is not None and situation.model is not None:
+        statuses.append(_load_status(prefix, situation.model, standing))
+        max_age = node.get_parameter("max_age").value
+        statuses += [_camera_status(prefix, camera, max_age) for camera in situation.cameras.values()]
+        statuses += [_monitor_status(prefix, watch) for watch in standing.monitors.watches]
     message = DiagnosticArray(status=statuses)
     message.header.stamp = node.get_clock().now().to_msg()
     return message
 
 
 def _model_status(
-    node: Node, situation: Situation, reception: Reception, captioner: Captioner | None
+    prefix: str, situation: Situation, reception: Reception, standing: Standing | None
 ) -> DiagnosticStatus:
     state, model = situation.status, situation.model
-    status = DiagnosticStatus(name=f"{node.get_name()}: model", hardware_id="")
     values: dict[str, object] = {}
     if state.code == Status.OK:
-        status.level, status.message = DiagnosticStatus.OK, "answering"
+        level, text = DiagnosticStatus.OK, "answering"
     elif state.code == Status.NOT_ACTIVE:
-        status.level, status.message = DiagnosticStatus.WARN, state.message
+        level, text = DiagnosticStatus.WARN, state.message
     else:
-        status.level, status.message = DiagnosticStatus.ERROR, state.message
+        level, text = DiagnosticStatus.ERROR, state.message
+    backend = ""
     if model is not None:
-        status.hardware_id = model.runtime.backend_name
+        loaded = model.loaded
+        backend = loaded.runtime.backend_name
         values |= {
-            "model_id": model.model_id,
-            "bundle": model.runtime.bundle.path,
-            "backend": model.runtime.backend_name,
-            "backend_reason": model.runtime.reason,
-            "load_seconds": f"{model.loaded.load_seconds:.2f}",
-            "queued": model.worker.queued,
-            "queue_size": model.worker.capacity,
+            "model_id": loaded.model_id,
+            "bundle": loaded.runtime.bundle.path,
+            "backend": backend,
+            "backend_reason": loaded.runtime.reason,
+            "backend_fallbacks": "; ".join(loaded.runtime.fallbacks),
+            "load_seconds": f"{loaded.load_seconds:.2f}",
+            "sessions": len(loaded.sessions),
         }
     values |= {f"questions_{name}": value for name, value in vars(reception.counts).items()}
-    if captioner is not None:
-        values |= {"captions": captioner.made, "captions_dropped": captioner.dropped}
+    if standing is not None:
+        captioner, monitors = standing.captioner, standing.monitors
+        values |= {
+            "captions": captioner.made,
+            "captions_dropped": captioner.dropped,
+            "captions_skipped": captioner.skipped,
+            "monitor_evaluations": monitors.evaluations,
+            "monitor_batches_dropped": monitors.dropped,
+        }
     if reception.last_latency is not None:
         values["last_latency_seconds"] = f"{reception.last_latency:.3f}"
-    status.values = _pairs(values.items())
-    return status
+    return _status(f"{prefix}: model", backend, level, text, values)
 
 
-def _camera_status(node: Node, camera: Camera) -> DiagnosticStatus:
+def _load_status(prefix: str, model: Model, standing: Standing) -> DiagnosticStatus:
+    statistics, worker = standing.statistics, model.worker
+    waiting, load = worker.waiting(Priority.QUESTION), statistics.utilization
+    level, text = DiagnosticStatus.OK, "keeping up"
+    if waiting >= worker.capacity:
+        level = DiagnosticStatus.WARN
+        text = f"{waiting} questions wait: more are refused; ask less often, or raise queue_size"
+    elif load > SATURATED:
+        level = DiagnosticStatus.WARN
+        text = f"the model works {load:.0%} of the time: lower the rates of captions and monitors"
+    values = {
+        "queue": worker.queued,
+        "queue_questions": waiting,
+        "queue_size": worker.capacity,
+        "utilization": _number(load, 2),
+        "first_token_seconds_p50": _number(statistics.first_token(50), 3),
+        "first_token_seconds_p95": _number(statistics.first_token(95), 3),
+        "answer_seconds_p50": _number(statistics.total(50), 3),
+        "answer_seconds_p95": _number(statistics.total(95), 3),
+        "encode_seconds_p50": _number(statistics.encode, 3),
+        "prefill_tokens_per_second": _number(statistics.prefill_rate, 0),
+        "decode_tokens_per_second": _number(statistics.decode_rate, 1),
+        "memory_mb": f"{resident_memory() / 2**20:.0f}",
+        "temperature_celsius": _number(hottest(), 1),
+    }
+    return _status(f"{prefix}: load", model.runtime.backend_name, level, text, values)
+
+
+def _camera_status(prefix: str, camera: Camera, max_age: float) -> DiagnosticStatus:
     age, publishers = camera.age(), camera.publishers
-    max_age = node.get_parameter("max_age").value
-    status = DiagnosticStatus(
-        name=f"{node.get_name()}: camera {camera.name}".rstrip(), hardware_id=camera.name
-    )
     if age is None:
-        status.level = DiagnosticStatus.WARN
-        status.message = camera.trouble()
+        level, text = DiagnosticStatus.WARN, camera.trouble()
     elif 0 <= max_age < age:
-        status.level, status.message = DiagnosticStatus.WARN, f"newest frame is {age:.1f} s old"
+        level, text = DiagnosticStatus.WARN, f"newest frame is {age:.1f} s old: {camera.trouble()}"
     else:
-        status.level, status.message = DiagnosticStatus.OK, "receiving"
-    status.values = _pairs(
-        {
-            "topic": camera.topic,
-            "publishers": publishers,
-            "frame_age_seconds": "" if age is None else f"{age:.3f}",
-            "frames_taken": camera.counters.taken,
-            "frames_invalid": camera.counters.invalid,
-            "frames_stale": camera.counters.stale,
-            "frames_lost": camera.lost,
-        }.items()
+        level, text = DiagnosticStatus.OK, "receiving"
+    values = {
+        "topic": camera.topic,
+        "publishers": publishers,
+        "frame_age_seconds": "" if age is None else f"{age:.3f}",
+        "frames_taken": camera.counters.taken,
+        "frames_invalid": camera.counters.invalid,
+        "frames_stale": camera.counters.stale,
+        "frames_lost": camera.lost,
+    }
+    return _status(f"{prefix}: camera {camera.name}".rstrip(), camera.name, level, text, values)
+
+
+def _monitor_status(prefix: str, watch: Watch) -> DiagnosticStatus:
+    monitor, state = watch.monitor, watch.state
+    level = DiagnosticStatus.OK
+    text = f"{state.name.lower()}: {monitor.question}"
+    if watch.status.code == Status.UNKNOWN:
+        level, text = DiagnosticStatus.STALE, watch.status.message
+    elif watch.status.code != Status.OK:
+        level, text = DiagnosticStatus.WARN, f"not known: {watch.status.message}"
+    elif state is State.RAISED:
+        level = _SEVERITY[monitor.severity]
+    elif state is State.UNKNOWN:
+        text = f"not held long enough yet: {monitor.question}"
+    values = {
+        "state": state.name,
+        "status": name_of(watch.status.code),
+        "probability": _number(watch.probability, 3),
+        "since": f"{watch.gate.since_ns / 1e9:.3f}" if watch.gate.since_ns else "",
+        "threshold_up": monitor.threshold_up,
+        "threshold_down": monitor.threshold_down,
+        "hold_time": monitor.hold_time,
+    }
+    return _status(f"{prefix}: monitor {watch.name}", watch.camera.name, level, text, values)
+
+
+def _status(
+    name: str, hardware: str, level: bytes, message: str, values: Mapping[str, object]
+) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        name=name, hardware_id=hardware, level=level, message=message, values=_pairs(values.items())
     )
-    return status
+
+
+def _number(value: float, digits: int) -> str:
+    """Empty where there is nothing to tell."""
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _pairs(items: Iterable[tuple[str, object]]) -> list[KeyValue]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node: a lifecycle node that answers questions about its cameras and captions what they show."""
+"""The node: a lifecycle node that answers questions about its cameras and watches them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from mobilevlm_ros.errors import MobileVLMError
-from mobilevlm_ros.nodes import diagnostics, running
+from mobilevlm_ros.nodes import diagnostics, running, standing
 from mobilevlm_ros.nodes.cameras import Camera
-from mobilevlm_ros.nodes.captions import Captioner
 from mobilevlm_ros.nodes.model import Model, Settings, load_bundle, release_memory
 from mobilevlm_ros.nodes.parameters import Parameters
 from mobilevlm_ros.nodes.reception import Reception, Situation
 from mobilevlm_ros.nodes.reload import Reloader
 from mobilevlm_ros.nodes.self_test import Verdict, self_test
+from mobilevlm_ros.nodes.standing import Standing
 from mobilevlm_ros.nodes.status import Refused, status_of
 
 REFRESH_PERIOD = 0.5
 """Seconds between looks at the cameras' topics: who publishes, and how old the newest frame is."""
 
-CAPTION_TICK = 0.05
-"""Seconds between looks at which captions are due."""
+STANDING_TICK = 0.05
+"""Seconds between looks at which captions, monitors and reports are due."""
 
 _UNCONFIGURED = "the node is not configured yet: run `ros2 lifecycle set <node> configure`, then activate"
 _INACTIVE = "the node is not active: run `ros2 lifecycle set <node> activate`"
@@ -50,7 +50,7 @@ class MobileVLMNode(LifecycleNode):
         self._settings = Parameters(self, lambda: self.situation.model is None)
         self.reception = Reception(self, self.situation)
         self._reloader = Reloader(self, self.situation, self._on_swapped)
-        self._captioner: Captioner | None = None
+        self._standing: Standing | None = None
         self._pulses: list[Any] = []  # timers that run while the node is active
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
@@ -63,7 +63,7 @@ class MobileVLMNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the bundle; on failure stay unconfigured with the reason in the log and in every status."""
-        wrong = self._settings.problems()
+        wrong = self._settings.problems() or [text for text in [standing.problem(self)] if text]
         try:
             if wrong:
                 raise Refused(Status.NOT_ACTIVE, "; ".join(wrong))
@@ -74,7 +74,7 @@ class MobileVLMNode(LifecycleNode):
         self.situation.model = model
         self.situation.status = Status(code=Status.NOT_ACTIVE, message=_INACTIVE)
         self.reception.reset()
-        self._captioner = Captioner(self, model, lambda: self.reception.latest_exchange)
+        self._standing = Standing(self, model, self.reception)
         self.get_logger().info(
             f"loaded {loaded.model_id} in {loaded.load_seconds:.1f} s on {loaded.runtime.backend_name} "
             f"({loaded.runtime.reason})"
@@ -84,6 +84,8 @@ class MobileVLMNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to the cameras and answer, if the model passes its self-test."""
         try:
+            if wrong := standing.problem(self):  # the file may have changed since it was configured
+                raise Refused(Status.NOT_ACTIVE, wrong)
             if self.situation.model is not None and self.get_parameter("self_test").value:
                 self._test(self.situation.model)
         except Exception as error:
@@ -95,15 +97,15 @@ class MobileVLMNode(LifecycleNode):
         self.situation.cameras = {name: Camera(self, name, transport, reliable, *history) for name in names}
         self._refresh_cameras()
         self._pulses.append(self.create_timer(REFRESH_PERIOD, self._refresh_cameras, clock=self._steady))
-        if self._captioner is not None:
-            self._captioner.start(self.situation.cameras)
-            self._pulses.append(self.create_timer(CAPTION_TICK, self._captioner.tick, clock=self._steady))
+        if self._standing is not None:
+            self._standing.start(self.situation.cameras)
+            self._pulses.append(self.create_timer(STANDING_TICK, self._standing.tick, clock=self._steady))
         self.situation.status = Status(code=Status.OK)
         self.get_logger().info("active: ask on " + self.resolve_service_name("ask_image"))
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening and captioning; the model stays loaded. Questions on their way get CANCELLED."""
+        """Stop listening and watching; the model stays loaded. Questions on their way get CANCELLED."""
         self._stop(_INACTIVE)
         return super().on_deactivate(state)
 
@@ -151,8 +153,8 @@ class MobileVLMNode(LifecycleNode):
         for timer in self._pulses:
             self.destroy_timer(timer)
         self._pulses = []
-        if self._captioner is not None:
-            self._captioner.stop()
+        if self._standing is not None:
+            self._standing.stop(reason)
         self.reception.cancel_all()
         for camera in self.situation.cameras.values():
             camera.close()
@@ -160,9 +162,9 @@ class MobileVLMNode(LifecycleNode):
 
     def _free(self, reason: str) -> None:
         self._stop(reason)
-        if self._captioner is not None:
-            self._captioner.close()
-            self._captioner = None
+        if self._standing is not None:
+            self._standing.close(reason)
+            self._standing = None
         if self.situation.model is not None:
             self.situation.model.close()
             self.situation.model = None
@@ -173,7 +175,7 @@ class MobileVLMNode(LifecycleNode):
             camera.refresh()
 
     def _publish_diagnostics(self) -> None:
-        self._diagnostics.publish(diagnostics.report(self, self.situation, self.reception, self._captioner))
+        self._diagnostics.publish(diagnostics.report(self, self.situation, self.reception, self._standing))
 
 
 def main(args: list[str] | None = None) -> int:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mobilevlm_ros.errors import QuestionError
+from mobilevlm_ros.errors import ConfigurationError, QuestionError
 from mobilevlm_ros.inference.assistant import CAPTION_PROMPT
+from mobilevlm_ros.inference.monitors import load_monitors
 from mobilevlm_ros.inference.validate import MAX_QUESTION, MAX_TOKENS, check_system_prompt
 
 LONGEST_QUESTION = 100_000
@@ -53,6 +54,15 @@ def _check_system_prompt(text: str) -> str:
 def _check_caption_prompt(prompt: str) -> str:
     if not prompt.strip():
         return "caption_prompt is empty: write a question, or set caption_rate to 0 for no captions"
+    return ""
+
+
+def _check_monitors_file(path: str) -> str:
+    try:
+        if path:
+            load_monitors(path)
+    except ConfigurationError as error:
+        return f"monitors_file: {error}"
     return ""
 
 
@@ -177,6 +187,46 @@ SPECS = (
         check=_check_caption_prompt,
     ),
     Spec("caption_max_tokens", 64, "Length limit of a caption, tokens.", True, (1, MAX_TOKENS)),
+    Spec(
+        "caption_novelty",
+        0.0,
+        "How much some patch of the picture must have changed since the last caption for a new one: 0 = no "
+        "need, 1 = from black to white; 0.05 notices a person 10 m away.",
+        True,
+        (0.0, 1.0),
+    ),
+    Spec(
+        "caption_preempted",
+        "drop",
+        "What becomes of a caption that gives way to a question or a monitor: it is dropped for one of a "
+        "newer picture, or resumed.",
+        live=True,
+        choices=("drop", "resume"),
+    ),
+    # ---- monitors
+    Spec(
+        "monitors_file",
+        "",
+        "YAML file with monitors (config/monitors.yaml is one); empty = none. Setting it again, to the same "
+        "path too, reads it again.",
+        live=True,
+        check=_check_monitors_file,
+    ),
+    # ---- reports
+    Spec(
+        "annotated_rate",
+        2.0,
+        "Pictures per second and camera on ~/annotated_image, made only while someone listens; 0 = none.",
+        True,
+        (0.0, 30.0),
+    ),
+    Spec(
+        "metrics_period",
+        1.0,
+        "Seconds between messages on ~/metrics, sent only while someone listens.",
+        True,
+        (0.1, 3600.0),
+    ),
     # ---- operation
     Spec("diagnostics_period", 1.0, "Seconds between messages on /diagnostics.", bounds=(0.1, 3600.0)),
     Spec(

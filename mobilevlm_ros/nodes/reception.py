@@ -65,7 +65,7 @@ class Reception:
     Attributes:
         counts: how questions ended.
         last_latency: seconds from arrival to answer of the last answered question.
-        latest_exchange: the last question and its answer.
+        exchanges: by camera, the last question about one of its frames and the answer.
         on_answer: called with each answer and the seconds since its request arrived.
     """
 
@@ -97,7 +97,7 @@ class Reception:
         """Begin to count again."""
         self.counts = Counts()
         self.last_latency: float | None = None
-        self.latest_exchange: tuple[str, str] | None = None
+        self.exchanges: dict[str, tuple[str, str]] = {}
 
     def cancel_all(self) -> None:
         """Every question on its way gets CANCELLED."""
@@ -159,7 +159,6 @@ class Reception:
             self.counts.add(result.status.code)
         if result.status.code == Status.OK:
             self.last_latency = result.latency.total
-            self.latest_exchange = (fields.question, result.answer)
 
     async def _answer(self, question: Question, result: Any, visit: Visit, progress: Progress | None) -> None:
         while not self._ready(question, visit):
@@ -179,8 +178,12 @@ class Reception:
         fill(result, inquiry, outcome, visit.arrival)
         if inquiry is None:
             result.camera = question.label
-        if isinstance(outcome, Answer) and self.on_answer is not None:
-            self.on_answer(outcome, result.latency.total)
+        if isinstance(outcome, Answer):
+            if question.camera is not None:
+                reply = outcome.text or f"not sure: {outcome.best_guess}"
+                self.exchanges[question.camera.name] = (question.request.question, reply)
+            if self.on_answer is not None:
+                self.on_answer(outcome, result.latency.total)
 
     async def _answer_all(
         self, questions: Sequence[Question], result: Any, visit: Visit, progress: Progress | None
