@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mobilevlm ask IMAGE QUESTION`."""
+"""`mobilevlm ask IMAGE QUESTION`, and `mobilevlm ask --ros QUESTION`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from mobilevlm_ros.errors import MobileVLMError, OptionError
+from mobilevlm_ros.nodes.client_options import NODE_OPTIONS, add_node_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,8 +23,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="picture file (JPEG, PNG, ...)")
-    parser.add_argument("question", metavar="QUESTION")
+    image = parser.add_argument("image", type=Path, metavar="IMAGE", help="picture file (JPEG, PNG, ...)")
+    question = parser.add_argument("question", metavar="QUESTION")
     parser.add_argument(
         "--bundle", type=Path, help="bundle directory (default: the small model that comes with the package)"
     )
@@ -31,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHOICE",
         help="answer with one of these, and give a probability for each",
     )
-    parser.add_argument("--max-tokens", type=int, default=64, help="longest answer (default: 64)")
+    parser.add_argument("--max-tokens", type=int, help="longest answer (default: 64, or the node's)")
     parser.add_argument(
         "--temperature",
         type=float,
@@ -41,10 +45,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", default="auto", help="what runs the model (default: auto)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
     parser.add_argument("--json", action="store_true", help="print answer, confidence and latency as JSON")
+    node = parser.add_argument_group("asking a running node (ROS 2)")
+    node.add_argument(
+        "--ros",
+        metavar="QUESTION",
+        action=_WithoutPositionals,
+        optional=(image, question),
+        help="ask the node about its camera's picture; with IMAGE: about that",
+    )
+    add_node_options(node)
 
 
 def main(args: argparse.Namespace) -> int:
     """Asks; the answer goes to stdout as it grows, confidence and latency to stderr."""
+    if args.ros is not None:
+        return _ask_node(args)
+    given = [name for name in NODE_OPTIONS if getattr(args, name) is not None]
+    if given:
+        raise OptionError(f"--{given[0].replace('_', '-')} is for a running node: ask it with --ros QUESTION")
     from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.inference.assistant import Assistant
     from mobilevlm_ros.inference.types import Frame, Request
@@ -54,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
     request = Request(
         args.question,
         choices=tuple(args.choices),
-        max_tokens=args.max_tokens,
+        max_tokens=64 if args.max_tokens is None else args.max_tokens,
         temperature=args.temperature,
     )
     if args.json:
@@ -65,6 +83,36 @@ def main(args: argparse.Namespace) -> int:
     answer = Assistant(runtime).ask(frame, request, on_text=_Typewriter())
     _report(answer, args.choices)
     return 0
+
+
+class _WithoutPositionals(argparse.Action):
+    """Stores its value, and makes do without the positional arguments that are required otherwise."""
+
+    def __init__(self, *args: Any, optional: Sequence[argparse.Action], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._optional = optional
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        for positional in self._optional:
+            positional.required = False
+
+
+def _ask_node(args: argparse.Namespace) -> int:
+    if args.question is not None:
+        raise OptionError(f"two questions were given: {args.ros!r} and {args.question!r}")
+    if args.bundle is not None:
+        raise OptionError("--bundle does not go with --ros: the node has its own, see its parameter `bundle`")
+    try:
+        from mobilevlm_ros.nodes.client_cli import ask_node
+    except ImportError as error:
+        raise MobileVLMError(
+            f"--ros needs ROS 2 and mobilevlm_msgs ({error}): source the setup.bash of your ROS and of the "
+            "workspace that holds this package"
+        ) from error
+    return ask_node(args.ros, args, args.image)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

@@ -1,38 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking the node from Python and from a shell: `mobilevlm_client "Is the door open?"`."""
+"""Asking the node from Python: `AskImageClient().ask("Is the door open?")`. Import it from
+mobilevlm_ros.client.
+"""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Sequence
 from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import rclpy
-from mobilevlm_msgs.msg import Status
 from mobilevlm_msgs.srv import AskImage
 from numpy.typing import NDArray
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.task import Future
-from rclpy.utilities import remove_ros_args
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
-from mobilevlm_ros.errors import MobileVLMError, RequestTimeout
-from mobilevlm_ros.nodes.status import name_of
+from mobilevlm_ros.errors import RequestTimeout
 
 GRACE = 5.0
 """Seconds that the client waits longer than the node may take: the node's own TIMEOUT says more than ours."""
+
+ACQUAINTED = 1.0
+"""Seconds for which a response proves that the server's responses reach us. A new server (a node that was
+started again) has to find us first, and drops what it sends before.
+"""
+
+FIRST_PATIENCE, LAST_PATIENCE = 0.25, 2.0
+"""Seconds until a greeting is sent again: at first, and at most (it doubles)."""
+
+Picture: TypeAlias = "NDArray[np.uint8] | Image | CompressedImage"
+"""RGB u8[H, W, 3], or a message."""
 
 _SLICE = 0.1  # seconds between looks at Ctrl-C while waiting
 
 
 class AskImageClient:
     """Asks questions; has its own ROS context and node, so it works in any program. Not thread-safe.
+
+    Before the first question it greets the server (an empty question, refused at once) until a response
+    arrives: ROS lets a server drop a response to a client that it has not discovered yet, and a question must
+    be neither lost nor put twice.
 
     Attributes:
         node: the client's node, for subscriptions beside the questions; served by `spin` and while asking.
@@ -51,6 +62,7 @@ class AskImageClient:
         self._executor.add_node(self.node)
         self.last_model = ""
         self._client = self.node.create_client(AskImage, service)
+        self._heard = -ACQUAINTED  # monotonic: the last response
 
     def __enter__(self) -> AskImageClient:
         return self
@@ -81,7 +93,7 @@ class AskImageClient:
         *,
         camera: str = "",
         choices: Sequence[str] = (),
-        image: NDArray[np.uint8] | Image | None = None,
+        image: Picture | None = None,
         timeout: float = 30.0,
         **fields: Any,
     ) -> Any:
@@ -89,137 +101,91 @@ class AskImageClient:
 
         Args:
             question: plain language.
-            camera: name of a configured camera; empty for the default one.
+            camera: name of a configured camera; empty for the default one, '*' for all.
             choices: possible answers; empty for free text.
-            image: RGB u8[H, W, 3] or a message to ask about instead of a camera's picture.
+            image: picture to ask about instead of a camera's.
             timeout: seconds, for finding the node and for the answer.
             fields: any other field of the request.
 
         Raises:
             RequestTimeout: nothing serves the questions, or no response came.
         """
-        request = AskImage.Request(
-            question=question, camera=camera, choices=list(choices), timeout=float(timeout), **fields
-        )
-        if isinstance(image, Image):
-            request.image = image
-        elif image is not None:
-            height, width = image.shape[:2]
-            request.image = Image(height=height, width=width, encoding="rgb8", step=width * 3)
-            request.image.data = np.ascontiguousarray(image).tobytes()
+        request = filled(AskImage.Request(), question, camera, choices, image, timeout, fields)
         return self.call(request, timeout + GRACE)
 
     def call(self, request: Any, timeout: float) -> Any:
         """The response to a request that is already filled; see `ask`. `timeout` in seconds."""
         name = self._client.srv_name
-        start = monotonic()
+        end = monotonic() + timeout
         if not self.wait_for_node(timeout):
             raise RequestTimeout(
                 f"nothing serves {name} after {timeout:.0f} s: start mobilevlm_node, and check ROS_DOMAIN_ID"
             )
-        future: Future = self._client.call_async(request)
-        while not future.done() and monotonic() - start < timeout:
-            self._executor.spin_until_future_complete(future, timeout_sec=_SLICE)
-        if not future.done():
+        if not self._greet(end):
+            raise RequestTimeout(
+                f"{name} is there, but no response of it arrived within {timeout:.0f} s: check its log, and "
+                "that both run the same RMW_IMPLEMENTATION"
+            )
+        future = self._client.call_async(request)
+        response = self._await([future], end)
+        if response is None:
             self._client.remove_pending_request(future)
             raise RequestTimeout(f"no response from {name} within {timeout:.0f} s: check the node's log")
-        response: Any = future.result()
         self.last_model = f"{response.model_id} on {response.backend}"
         return response
 
+    def _greet(self, end: float) -> bool:
+        """Whether the server's responses reach us, trying until `end` (monotonic)."""
+        greetings: list[Future] = []
+        patience = FIRST_PATIENCE
+        while monotonic() - self._heard >= ACQUAINTED and monotonic() < end:
+            greetings.append(self._client.call_async(AskImage.Request()))
+            self._await(greetings, min(end, monotonic() + patience))
+            patience = min(2 * patience, LAST_PATIENCE)
+        for future in greetings:
+            self._client.remove_pending_request(future)
+        return monotonic() - self._heard < ACQUAINTED
 
-def as_dict(response: Any) -> dict[str, Any]:
-    """What a response says, for JSON."""
-    stamp = response.header.stamp
-    latency = response.latency
-    return {
-        "status": name_of(response.status.code),
-        "message": response.status.message,
-        "answer": response.answer,
-        "confidence": response.confidence,
-        "choice_probabilities": dict(
-            zip(response.choices, map(float, response.choice_probabilities), strict=True)
-        ),
-        "abstained": response.abstained,
-        "camera": response.camera,
-        "stamp": stamp.sec + stamp.nanosec * 1e-9,
-        "frame_id": response.header.frame_id,
-        "finish_reason": response.finish_reason,
-        "prompt_tokens": response.prompt_tokens,
-        "cached_tokens": response.cached_tokens,
-        "generated_tokens": response.generated_tokens,
-        "latency": {
-            part: getattr(latency, part) for part in ("queue", "encode", "prefill", "decode", "total")
-        },
-        "model_id": response.model_id,
-        "backend": response.backend,
+    def _await(self, futures: list[Future], end: float) -> Any:
+        """The first result; None when there is none at `end` (monotonic)."""
+        while (done := next((future for future in futures if future.done()), None)) is None:
+            rest = end - monotonic()
+            if rest <= 0:
+                return None
+            self._executor.spin_until_future_complete(futures[-1], timeout_sec=min(rest, _SLICE))
+        self._heard = monotonic()
+        return done.result()
+
+
+def filled(
+    request: Any,
+    question: str,
+    camera: str,
+    choices: Sequence[str],
+    image: Picture | None,
+    timeout: float,
+    fields: dict[str, Any],
+) -> Any:
+    """The request (or goal) itself with its fields set; see `AskImageClient.ask`.
+
+    Raises:
+        AttributeError: a request has no such field.
+    """
+    values = {
+        "question": question,
+        "camera": camera,
+        "choices": list(choices),
+        "timeout": float(timeout),
+        **fields,
     }
-
-
-def as_text(response: Any) -> str:
-    """What a response says, for people."""
-    if response.status.code != Status.OK:
-        return f"{name_of(response.status.code)}: {response.status.message}"
-    latency = response.latency
-    lines = [response.answer if not response.abstained else f"(abstained) {response.status.message}"]
-    lines += [
-        f"  {choice}: {p:.3f}"
-        for choice, p in zip(response.choices, response.choice_probabilities, strict=True)
-    ]
-    lines.append(
-        f"  confidence {response.confidence:.3f}, {latency.total * 1000:.0f} ms "
-        f"(queue {latency.queue * 1000:.0f}, "
-        f"encode {latency.encode * 1000:.0f}, prefill {latency.prefill * 1000:.0f}, "
-        f"decode {latency.decode * 1000:.0f}), {response.model_id} on {response.backend}"
-    )
-    return "\n".join(lines)
-
-
-def _parse(args: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="mobilevlm_client", description="Ask a running mobilevlm_node a question."
-    )
-    parser.add_argument("question", help="in plain language")
-    parser.add_argument(
-        "--camera", default="", help="name of a configured camera (default: the node's first)"
-    )
-    parser.add_argument("--choices", nargs="+", default=[], metavar="CHOICE", help="possible answers")
-    parser.add_argument("--max-tokens", type=int, default=0, help="length limit (default: the node's)")
-    parser.add_argument(
-        "--max-age", type=float, default=0.0, help="oldest frame, seconds (default: the node's)"
-    )
-    parser.add_argument(
-        "--wait-for-frame", type=float, default=5.0, help="for a fresh frame, seconds (default: %(default)s)"
-    )
-    parser.add_argument("--timeout", type=float, default=30.0, help="seconds (default: %(default)s)")
-    parser.add_argument("--service", default="ask_image", help="name of the service (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print the response as JSON")
-    return parser.parse_args(args)
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Entry point of the executable `mobilevlm_client`; 0 only when the status is OK."""
-    argv = list(sys.argv if args is None else ["mobilevlm_client", *args])
-    options = _parse(remove_ros_args(argv)[1:])
-    try:
-        with AskImageClient(options.service, argv) as client:
-            response = client.ask(
-                options.question,
-                camera=options.camera,
-                choices=options.choices,
-                timeout=options.timeout,
-                max_age=options.max_age,
-                wait_for_frame=max(0.0, options.wait_for_frame),
-                max_tokens=max(0, options.max_tokens),
-            )
-    except MobileVLMError as error:
-        print(f"mobilevlm_client: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    print(json.dumps(as_dict(response), indent=1) if options.json else as_text(response))
-    return 0 if response.status.code == Status.OK else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    for name, value in values.items():
+        setattr(request, name, value)
+    if isinstance(image, Image):
+        request.image = image
+    elif isinstance(image, CompressedImage):
+        request.compressed_image = image
+    elif image is not None:
+        height, width = image.shape[:2]
+        request.image = Image(height=height, width=width, encoding="rgb8", step=width * 3)
+        request.image.data = np.ascontiguousarray(image).tobytes()
+    return request

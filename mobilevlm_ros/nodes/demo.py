@@ -24,7 +24,8 @@ from std_msgs.msg import String
 from mobilevlm_ros.errors import MobileVLMError, RequestTimeout
 from mobilevlm_ros.nodes.annotate import GREEN, GREY, RED, Line, transcript
 from mobilevlm_ros.nodes.children import Child
-from mobilevlm_ros.nodes.client import AskImageClient, as_text
+from mobilevlm_ros.nodes.client import AskImageClient
+from mobilevlm_ros.nodes.client_text import as_text
 from mobilevlm_ros.nodes.demo_questions import judge, pick_questions
 from mobilevlm_ros.nodes.demo_table import Row, Table
 from mobilevlm_ros.nodes.resources import private_environment

@@ -1,31 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line client, in this process, against the real node."""
+"""The synchronous client and the command lines, in this process, against the real node."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+import rclpy
+from mobilevlm_msgs.srv import AskImage
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.task import Future
 
+from mobilevlm_ros.cli import main as mobilevlm
+from mobilevlm_ros.client import AskImageClient
 from mobilevlm_ros.errors import RequestTimeout
-from mobilevlm_ros.nodes import client
-from mobilevlm_ros.nodes.client import AskImageClient
+from mobilevlm_ros.nodes import client_cli
 
-ANY_AGE = ["--max-age", "-1", "--timeout", "60"]
+ANY_AGE = ["--max-age", "-1", "--timeout", "60", "--wait-for-frame", "20"]
+Captured = pytest.CaptureFixture[str]
 
 
-def test_it_prints_answer_confidence_and_latency(node, ask, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ask().status.code == 1  # there is a frame now
-    assert client.main(["What is on the left?", "--max-tokens", "8", *ANY_AGE]) == 0
+def test_it_prints_answer_confidence_and_latency(node, capsys: Captured) -> None:
+    assert client_cli.main(["What is on the left?", "--max-tokens", "8", *ANY_AGE]) == 0
     printed = capsys.readouterr().out
     assert "confidence 0." in printed or "confidence 1." in printed
     assert "encode" in printed and "onnxruntime" in printed
 
 
-def test_json_holds_the_whole_response(node, ask, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ask().status.code == 1
-    assert client.main(["Is it?", "--choices", "yes", "no", "--json", *ANY_AGE]) == 0
+def test_json_holds_the_whole_response(node, capsys: Captured) -> None:
+    assert client_cli.main(["Is it?", "--choices", "yes", "no", "--json", *ANY_AGE]) == 0
     told: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert told["status"] == "OK" and told["answer"] in ("yes", "no")
     assert set(told["choice_probabilities"]) == {"yes", "no"}
@@ -33,14 +42,70 @@ def test_json_holds_the_whole_response(node, ask, capsys: pytest.CaptureFixture[
     assert set(told["latency"]) == {"queue", "encode", "prefill", "decode", "total"}
 
 
-def test_a_refusal_is_printed_and_makes_the_exit_code(node, capsys: pytest.CaptureFixture[str]) -> None:
-    assert client.main(["Is it?", "--camera", "rear"]) == 1
+def test_a_refusal_is_printed_and_makes_the_exit_code(node, capsys: Captured) -> None:
+    assert client_cli.main(["Is it?", "--camera", "rear"]) == 1
     assert capsys.readouterr().out.startswith("UNKNOWN_CAMERA: no camera 'rear'")
 
 
-def test_without_a_node_it_says_what_to_start(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ask_ros_streams_what_it_would_print_at_once(node, photo: Path, capsys: Captured) -> None:
+    """The same picture, sent along, whole and streamed."""
+    question = ["--ros", "What is this?", str(photo), "--max-tokens", "12", "--timeout", "60"]
+    assert mobilevlm(["ask", *question, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert mobilevlm(["ask", *question, "--stream"]) == 0
+    streamed = capsys.readouterr().out
+    assert streamed.splitlines()[0] == told["answer"] != ""
+    assert "confidence" in streamed.splitlines()[1]
+
+
+def test_ask_ros_of_every_camera(node, capsys: Captured) -> None:
+    arguments = ["ask", "--ros", "Is it?", "--camera", "*", "--choices", "yes", "no", "--max-age", "-1"]
+    assert mobilevlm(arguments) == 1  # nobody publishes 'silent'
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("NO_FRAME: ") and "see answers" in printed[0]
+    assert printed[1].startswith("  camera: ") and printed[2].startswith("  photo: ")
+    assert printed[4].startswith("  silent: NO_FRAME")
+
+
+def test_without_a_node_it_says_what_to_start() -> None:
     with (
         AskImageClient("nobody/ask_image") as lonely,
         pytest.raises(RequestTimeout, match="start mobilevlm_node"),
     ):
-        lonely.call(None, timeout=0.1)
+        lonely.call(AskImage.Request(), timeout=0.1)
+
+
+def test_responses_that_get_lost_at_first_cost_no_question() -> None:
+    """A server that has not discovered its client yet drops its responses; this one drops two of them."""
+    asked: list[str] = []
+    context = Context()
+    rclpy.init(context=context)
+    server = rclpy.create_node("forgetful", context=context)
+
+    async def serve(request: Any, response: Any) -> Any:
+        asked.append(request.question)
+        if len(asked) <= 2:
+            await Future()  # for ever
+        response.answer = request.question.upper()
+        return response
+
+    group = ReentrantCallbackGroup()
+    server.create_service(AskImage, "forgetful/ask_image", serve, callback_group=group)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(server)
+
+    def spin() -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            executor.spin()
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        with AskImageClient("forgetful/ask_image") as client:
+            assert client.ask("really?", timeout=60.0).answer == "REALLY?"
+            assert client.ask("sure?", timeout=60.0).answer == "SURE?"
+    finally:
+        context.try_shutdown()
+        thread.join()
+    assert [question for question in asked if question] == ["really?", "sure?"]
+    assert asked.count("") >= 3

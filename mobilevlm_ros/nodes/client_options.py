@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command line options of a question to the node. Needs no ROS."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_node_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Options that only a question to a running node has; each is None where it is not given."""
+    add = parser.add_argument
+    add("--camera", help="name of a configured camera, '*' for all (default: the node's first)")
+    add("--stream", action="store_true", default=None, help="print the answer while it grows")
+    add("--session", help="name of a conversation that this question begins or continues")
+    add("--new-frame", action="store_true", default=None, help="in a session: ask about the newest picture")
+    add("--preset", help="name of one of the node's system prompts")
+    add("--system-prompt", help="text before the conversation")
+    add("--max-age", type=float, help="oldest frame, seconds; -1: any (default: the node's)")
+    add("--wait-for-frame", type=float, help="for a fresh frame, seconds (default: 5)")
+    add("--timeout", type=float, help="seconds (default: 30)")
+    add("--namespace", help="namespace of the node (default: the root)")
+
+
+NODE_OPTIONS = (
+    "camera",
+    "stream",
+    "session",
+    "new_frame",
+    "preset",
+    "system_prompt",
+    "max_age",
+    "wait_for_frame",
+    "timeout",
+    "namespace",
+)
+"""Names of these options in the parsed arguments."""
+
+
+def request_fields(options: argparse.Namespace) -> dict[str, Any]:
+    """Fields of AskImage as the options say, beside question, choices, image and timeout."""
+    wait = 5.0 if options.wait_for_frame is None else max(0.0, options.wait_for_frame)
+    return {
+        "camera": options.camera or "",
+        "session": options.session or "",
+        "new_frame": bool(options.new_frame),
+        "preset": options.preset or "",
+        "system_prompt": options.system_prompt or "",
+        "max_age": options.max_age or 0.0,
+        "wait_for_frame": wait,
+        "max_tokens": max(0, options.max_tokens or 0),
+        "temperature": options.temperature or 0.0,
+    }
