@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -92,4 +93,14 @@ class LanguageEngine(Protocol):
         error the cache is as it was. Raises ContextOverflow when the tokens do not fit the cache,
         EngineError when embeddings or logits hold NaN or infinity or the backend fails, ValueError for
         shapes that do not match.
+        """
+
+    def branch(
+        self, continuations: Sequence[NDArray[np.float32]], cache: KVCache, num_logits: int = 1
+    ) -> list[NDArray[np.float32]]:
+        """Reads each continuation f32 [T_i, H] by itself after what `cache` (batch 1) holds.
+
+        Returns the logits f32 [min(num_logits, T_i), V] of each one's last positions: what `forward` on a
+        copy of the cache gives. The cache is as it was and needs no room to grow. Raises what `forward`
+        raises.
         """

@@ -18,6 +18,7 @@ MANIFEST = "bundle.json"
 SCHEMA_VERSION = 1
 VISION = "vision.onnx"
 DECODER = "decoder.onnx"
+PREFILL = "prefill.onnx"
 EMBEDDINGS = "embeddings.npy"
 TOKENIZER = "tokenizer.model"
 

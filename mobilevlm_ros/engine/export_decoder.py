@@ -87,12 +87,14 @@ def export_decoder(
             "use the torch backend"
         )
     with GraphWriter(path) as graph:
-        _Decoder(graph, weights, config, precision, quantizer).write(on_layer)
+        DecoderGraph(graph, weights, config, precision, quantizer).write(on_layer)
         graph.save("mobilellama")
         return graph.files
 
 
-class _Decoder:
+class DecoderGraph:
+    """The decoder's nodes; `write` adds them all."""
+
     def __init__(
         self,
         graph: GraphWriter,
@@ -108,14 +110,10 @@ class _Decoder:
         self.quantizer = quantizer
 
     def write(self, on_layer: Callable[[], None]) -> None:
+        """Adds the whole graph; `on_layer` is called after each layer and after the head."""
         graph, config = self.graph, self.config
-        residual = graph.input("embeddings", np.float32, ["batch", "tokens", config.hidden_size])
+        residual = self._inputs()
         graph.input("num_logits", np.int64, [1])
-        graph.input("seqlens_k", np.int32, ["batch"])
-        graph.input("total_sequence_length", np.int32, [1])
-        cosine, sine = rotary_cache(config)
-        graph.constant("rotary.cosine", cosine)
-        graph.constant("rotary.sine", sine)
         graph.constant("axis.tokens", np.array([1], np.int64))
         graph.constant("end", np.array([_END], np.int64))
         graph.node("Neg", ["num_logits"], "first_logit")
@@ -123,21 +121,37 @@ class _Decoder:
         normed = self._norm(residual, "model.layers.0.input_layernorm")
         last = config.num_hidden_layers - 1
         for i in range(config.num_hidden_layers):
-            name = f"model.layers.{i}"
             mixed = self._attention(normed, i)
             if i == last:
                 # From here on nothing mixes positions: compute only those whose logits are wanted.
                 mixed, residual = self._trailing(mixed), self._trailing(residual)
-            mixed = self._linear(mixed, f"{name}.self_attn.o_proj")
-            normed, residual = self._add_norm(mixed, residual, f"{name}.post_attention_layernorm")
-            mixed = self._mlp(normed, f"{name}.mlp")
-            following = "model.norm" if i == last else f"model.layers.{i + 1}.input_layernorm"
-            normed, residual = self._add_norm(mixed, residual, following)
+            normed, residual = self._after_attention(mixed, residual, i)
             on_layer()
         head = "model.embed_tokens" if config.tie_word_embeddings else "lm_head"
         self._matmul(normed, "lm_head", self.weights(f"{head}.weight"), "logits")
         graph.output("logits", np.float32, ["batch", "num_logits", config.vocab_size])
         on_layer()
+
+    def _inputs(self) -> str:
+        """Declares what every graph reads, and returns the embeddings' name."""
+        graph, config = self.graph, self.config
+        embeddings = graph.input("embeddings", np.float32, ["batch", "tokens", config.hidden_size])
+        graph.input("seqlens_k", np.int32, ["batch"])
+        graph.input("total_sequence_length", np.int32, [1])
+        cosine, sine = rotary_cache(config)
+        graph.constant("rotary.cosine", cosine)
+        graph.constant("rotary.sine", sine)
+        return embeddings
+
+    def _after_attention(self, mixed: str, residual: str, layer: int) -> tuple[str, str]:
+        """The rest of a layer: the next one's normalised input, and the residual."""
+        name = f"model.layers.{layer}"
+        mixed = self._linear(mixed, f"{name}.self_attn.o_proj")
+        normed, residual = self._add_norm(mixed, residual, f"{name}.post_attention_layernorm")
+        mixed = self._mlp(normed, f"{name}.mlp")
+        final = layer == self.config.num_hidden_layers - 1
+        following = "model.norm" if final else f"model.layers.{layer + 1}.input_layernorm"
+        return self._add_norm(mixed, residual, following)
 
     def _attention(self, x: str, layer: int) -> str:
         graph, config = self.graph, self.config

@@ -13,22 +13,35 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.base import KVCache, LanguageEngine, VisionEngine
-from mobilevlm_ros.engine.bundle import DECODER, EMBEDDINGS, VISION, Bundle, Manifest
+from mobilevlm_ros.engine.branching import branch_in_turn
+from mobilevlm_ros.engine.bundle import DECODER, EMBEDDINGS, PREFILL, VISION, Bundle, Manifest
 from mobilevlm_ros.engine.guard import check_embeddings, check_finite, check_ids, check_pixels, check_room
 from mobilevlm_ros.errors import BundleError, EngineError
+
+LEAST_PREFILL = 48
+"""Tokens from which on prefill.onnx, where a bundle has it, is faster than the decoder's 4 bits."""
 
 
 def load(bundle: Bundle, *, threads: int = 0, spin: bool = False) -> tuple[VisionEngine, LanguageEngine]:
     """Engines on the CPU. Raises EngineError, BundleError."""
+    language = load_language(bundle, threads=threads, spin=spin)
+    vision = open_session(bundle.file(VISION), session_options(threads, spin))
+    return OrtVision(vision, bundle.manifest), language
+
+
+def load_language(bundle: Bundle, *, threads: int = 0, spin: bool = False) -> OrtLanguage:
+    """The decoder alone. Raises EngineError, BundleError."""
     _check_version(bundle.manifest)
     options = session_options(threads, spin)
-    vision = OrtVision(open_session(bundle.file(VISION), options), bundle.manifest)
     decoder = open_session(bundle.file(DECODER), options)
+    prefill = None
+    if PREFILL in bundle.manifest.files:
+        prefill = open_session(bundle.file(PREFILL), options)
     try:
         table = np.load(bundle.file(EMBEDDINGS), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise BundleError(f"bundle {bundle.path}: {EMBEDDINGS} cannot be read: {error}") from error
-    return vision, OrtLanguage(decoder, table, bundle.manifest)
+    return OrtLanguage(decoder, table, bundle.manifest, prefill)
 
 
 def session_options(threads: int = 0, spin: bool = False) -> onnxruntime.SessionOptions:
@@ -122,9 +135,14 @@ class OrtLanguage:
     """The decoder graph, its embedding table, and the runs that fill a cache."""
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, table: NDArray[np.floating[Any]], manifest: Manifest
+        self,
+        session: onnxruntime.InferenceSession,
+        table: NDArray[np.floating[Any]],
+        manifest: Manifest,
+        prefill: onnxruntime.InferenceSession | None = None,
     ) -> None:
         self._session = session
+        self._prefill = prefill
         self._table = table
         self._manifest = manifest
         self.hidden_size = manifest.hidden_size
@@ -154,44 +172,80 @@ class OrtLanguage:
         check_embeddings(embeddings, cache.batch, self.hidden_size, num_logits)
         batch, tokens, _ = embeddings.shape
         check_room(tokens, cache, self.max_length)
+        before = cache.length
+        if self._prefill is not None and batch == 1 and tokens - num_logits >= LEAST_PREFILL:
+            self._read_long(self._prefill, embeddings[:, : tokens - num_logits], cache)
+            if not num_logits:
+                return np.empty((1, 0, self.vocab_size), np.float32)
+            embeddings = embeddings[:, tokens - num_logits :]
+        try:
+            return self._read(embeddings, cache, num_logits)
+        except Exception:
+            cache.length = before
+            raise
+
+    def _read_long(
+        self, session: onnxruntime.InferenceSession, embeddings: NDArray[np.float32], cache: OrtCache
+    ) -> None:
+        """Fills the cache by prefill.onnx."""
+        past, tokens = cache.length, embeddings.shape[1]
+        self._run(session, embeddings, cache.buffers, past, None)
+        for buffer in cache.buffers[-2:]:  # whatever goes wrong in a layer reaches the last one
+            check_finite(buffer[:, :, past : past + tokens], "the decoder's cache")
+        cache.length += tokens
+
+    def _read(self, embeddings: NDArray[np.float32], cache: OrtCache, num_logits: int) -> NDArray[np.float32]:
+        """`forward` by the decoder, on checked arguments."""
+        batch, tokens, _ = embeddings.shape
         wanted = max(1, num_logits)
         logits = np.empty((batch, wanted, self.vocab_size), np.float32)
         # GroupQueryAttention reads many tokens after a non-empty cache only at batch 1, so such a
         # batch goes row by row or token by token, whichever takes fewer runs.
         if batch == 1 or tokens == 1 or cache.length == 0:
-            self._run(embeddings, cache.buffers, cache.length, logits)
+            self._run(self._session, embeddings, cache.buffers, cache.length, logits)
         elif batch <= tokens:
             for row in range(batch):
                 part = slice(row, row + 1)
                 buffers = [buffer[part] for buffer in cache.buffers]
-                self._run(embeddings[part], buffers, cache.length, logits[part])
+                self._run(self._session, embeddings[part], buffers, cache.length, logits[part])
         else:
             one = np.empty((batch, 1, self.vocab_size), np.float32)
             for step in range(tokens):
-                self._run(embeddings[:, step : step + 1], cache.buffers, cache.length + step, one)
+                token = embeddings[:, step : step + 1]
+                self._run(self._session, token, cache.buffers, cache.length + step, one)
                 if step >= tokens - wanted:
                     logits[:, step - tokens + wanted] = one[:, 0]
         check_finite(logits, "the decoder's output")
         cache.length += tokens
         return logits[:, wanted - num_logits :]
 
+    def branch(
+        self, continuations: Sequence[NDArray[np.float32]], cache: KVCache, num_logits: int = 1
+    ) -> list[NDArray[np.float32]]:
+        """See LanguageEngine.branch."""
+        return branch_in_turn(self, continuations, cache, num_logits)
+
+    @staticmethod
     def _run(
-        self,
+        session: onnxruntime.InferenceSession,
         embeddings: NDArray[np.float32],
         buffers: Sequence[NDArray[np.float32]],
         past: int,
-        logits: NDArray[np.float32],
+        logits: NDArray[np.float32] | None,
     ) -> None:
-        """One run of the graph: fills `logits` [B, n, V] and positions past .. past + T of `buffers`."""
+        """One run of a graph: fills positions past .. past + T of `buffers`, and `logits` [B, n, V] if it has
+        any.
+        """
         batch, tokens, _ = embeddings.shape
         total = past + tokens
         inputs = {
             "embeddings": np.ascontiguousarray(embeddings),
-            "num_logits": np.array([logits.shape[1]], np.int64),
             "seqlens_k": np.full(batch, total - 1, np.int32),
             "total_sequence_length": np.array([total], np.int32),
         }
-        binding = self._session.io_binding()
+        if logits is not None:
+            inputs["num_logits"] = np.array([logits.shape[1]], np.int64)
+        binding = session.io_binding()
         # The binding borrows the arrays' memory, it does not keep them alive: `inputs` and `buffers` do.
         for name, array in inputs.items():
             binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
@@ -200,9 +254,10 @@ class OrtLanguage:
             shared = onnxruntime.OrtValue.ortvalue_from_numpy(buffer)
             binding.bind_ortvalue_input(f"past.{name}", shared)
             binding.bind_ortvalue_output(f"present.{name}", shared)
-        binding.bind_ortvalue_output("logits", onnxruntime.OrtValue.ortvalue_from_numpy(logits))
+        if logits is not None:
+            binding.bind_ortvalue_output("logits", onnxruntime.OrtValue.ortvalue_from_numpy(logits))
         try:
-            self._session.run_with_iobinding(binding)
+            session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
             raise EngineError(f"the decoder failed: {error}") from error
 

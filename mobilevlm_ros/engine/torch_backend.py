@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine import base
+from mobilevlm_ros.engine.branching import branch_in_turn
 from mobilevlm_ros.engine.bundle import Bundle, Manifest
 from mobilevlm_ros.engine.guard import check_embeddings, check_finite, check_ids, check_pixels, check_room
 from mobilevlm_ros.model import llama
@@ -129,3 +131,9 @@ class TorchLanguage:
             cache.truncate(before)
             raise
         return logits
+
+    def branch(
+        self, continuations: Sequence[NDArray[np.float32]], cache: base.KVCache, num_logits: int = 1
+    ) -> list[NDArray[np.float32]]:
+        """See LanguageEngine.branch."""
+        return branch_in_turn(self, continuations, cache, num_logits)
