@@ -29,7 +29,11 @@ ARGUMENTS = {
     ),
     "params_file": (PathJoinSubstitution([CONFIG, "nano.yaml"]), "Parameters of the node.", None),
     "bundle": ("", "Directory of the model; empty = as in params_file.", None),
-    "backend": ("", "Engine that runs the model; empty = as in params_file.", ["", "auto", "onnxruntime"]),
+    "backend": (
+        "",
+        "Engine that runs the model; empty = as in params_file.",
+        ["", "auto", "tensorrt", "onnxruntime-cuda", "onnxruntime-cpu", "onnxruntime", "torch"],
+    ),
     "transport": (
         "",
         "Which of the two topics to listen to; empty = as in params_file.",

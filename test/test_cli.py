@@ -164,7 +164,7 @@ def test_ask_as_json(bundle, picture, capsys):
         == 0
     )
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["model"], answer["backend"]) == ("tiny", "onnxruntime")
+    assert (answer["model"], answer["backend"]) == ("tiny", "onnxruntime-cpu")
     assert 0 < answer["confidence"] <= 1
     assert answer["generated_tokens"] <= 4
     assert set(answer["latency"]) == {"queue", "encode", "prefill", "decode"}

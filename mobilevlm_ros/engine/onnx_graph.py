@@ -91,6 +91,15 @@ class GraphWriter:
         self._initializers.append(tensor)
         return name
 
+    def int4(self, name: str, levels: NDArray[np.int8]) -> str:
+        """Adds integers from -8 to 7 [K, N], N even, as a constant of 4 bits each (opset 21)."""
+        nibbles = levels.view(np.uint8) & 15
+        self.constant(name, nibbles[:, ::2] | nibbles[:, 1::2] << 4)
+        tensor = self._initializers[-1]
+        tensor.data_type = TensorProto.INT4
+        tensor.dims[:] = levels.shape
+        return name
+
     def weight(self, name: str, array: NDArray[np.float32], store: type[np.generic] = np.float32) -> str:
         """A f32 constant, stored as `store` (float16 halves the file) and cast when the model is loaded."""
         if store is np.float32:
@@ -114,12 +123,12 @@ class GraphWriter:
         )
         return outputs
 
-    def save(self, name: str) -> None:
+    def save(self, name: str, opset: int = OPSET) -> None:
         """Writes the model; `name` is the graph's."""
         self._data.flush()
         os.fsync(self._data.fileno())
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._initializers)
-        opsets = [helper.make_opsetid("", OPSET)]
+        opsets = [helper.make_opsetid("", opset)]
         if any(node.domain == CONTRIB for node in self._nodes):
             opsets.append(helper.make_opsetid(CONTRIB, 1))
         model = helper.make_model(

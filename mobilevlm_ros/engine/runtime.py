@@ -10,12 +10,19 @@ from pathlib import Path
 
 from mobilevlm_ros.engine.base import LanguageEngine, VisionEngine
 from mobilevlm_ros.engine.bundle import TOKENIZER, Bundle
+from mobilevlm_ros.engine.gpu import find_gpu
 from mobilevlm_ros.errors import BundleError, CheckpointError, EngineError
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
+TENSORRT = "tensorrt"
+ONNXRUNTIME = "onnxruntime"
+"""The better of ONNX Runtime's two."""
+ORT_CUDA = "onnxruntime-cuda"
+ORT_CPU = "onnxruntime-cpu"
+TORCH = "torch"
 Engines = tuple[VisionEngine, LanguageEngine]
 
 
@@ -30,6 +37,8 @@ class Runtime:
     backend_name: str
     reason: str
     """Why this backend, in one sentence."""
+    fallbacks: tuple[str, ...] = ()
+    """Better backends that were tried and failed: a sentence each, with what to do about it."""
 
 
 def load_runtime(
@@ -47,25 +56,37 @@ def load_runtime(
     if threads < 0:
         raise EngineError(f"threads is {threads}; use 0 for one per physical core, or a positive number")
     path = Path(bundle_dir) if bundle_dir is not None else shipped_bundle()
-    if backend == "torch":
+    if backend == TORCH:
         return _torch_runtime(path, threads)
     bundle = Bundle.open(path)
     tokenizer = _tokenizer(bundle)
-    failures = []
-    for name in BACKENDS if backend == AUTO else (backend,):
+    names, reason = _candidates(backend)
+    failures: list[str] = []
+    for name in names:
         try:
             vision, language = BACKENDS[name](bundle, threads, spin)
-        except EngineError as error:
-            if backend != AUTO:
+        except Exception as error:
+            if len(names) == 1 and isinstance(error, EngineError):
                 raise
-            failures.append(f"{name}: {error}")
+            # Whatever a GPU's libraries raise, a slower backend is better than none.
+            text = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+            failures.append(f"{name} cannot run this bundle here: {text}")
+            logger.warning("%s", failures[-1], exc_info=not isinstance(error, EngineError))
             continue
-        reason = (
-            "asked for" if backend != AUTO else "; ".join([*failures, "the best backend that loads here"])
-        )
         logger.info("%s runs on %s (%s)", bundle.manifest.name, name, reason)
-        return Runtime(bundle, vision, language, tokenizer, name, reason)
+        return Runtime(bundle, vision, language, tokenizer, name, reason, tuple(failures))
     raise EngineError(f"no backend can run {path}: {'; '.join(failures)}")
+
+
+def _candidates(backend: str) -> tuple[tuple[str, ...], str]:
+    """Backends to try, best first, and the reason to give for the first that loads."""
+    groups = {AUTO: tuple(BACKENDS), ONNXRUNTIME: (ORT_CUDA, ORT_CPU)}
+    if backend not in groups:
+        return (backend,), "asked for"
+    gpu = find_gpu()
+    if gpu is None:
+        return (ORT_CPU,), "the best backend on a machine without an NVIDIA GPU"
+    return groups[backend], f"the best backend that loads here, with {gpu}"
 
 
 def shipped_bundle() -> Path:
@@ -90,10 +111,22 @@ def _tokenizer(bundle: Bundle) -> Tokenizer:
         raise BundleError(f"bundle {bundle.path}: {error}") from error
 
 
-def _onnxruntime(bundle: Bundle, threads: int, spin: bool) -> Engines:
+def _ort_cpu(bundle: Bundle, threads: int, spin: bool) -> Engines:
     from mobilevlm_ros.engine import ort
 
     return ort.load(bundle, threads=threads, spin=spin)
+
+
+def _ort_cuda(bundle: Bundle, threads: int, spin: bool) -> Engines:
+    from mobilevlm_ros.engine import ort_cuda
+
+    return ort_cuda.load(bundle, threads=threads, spin=spin)
+
+
+def _tensorrt(bundle: Bundle, threads: int, spin: bool) -> Engines:
+    from mobilevlm_ros.engine.tensorrt.backend import load
+
+    return load(bundle)
 
 
 def _torch_runtime(path: Path, threads: int) -> Runtime:
@@ -102,11 +135,15 @@ def _torch_runtime(path: Path, threads: int) -> Runtime:
     except ImportError as error:
         raise EngineError(f"the torch backend needs PyTorch ({error}); pip install torch") from error
     bundle, vision, language = torch_backend.load(path, threads=threads)
-    return Runtime(bundle, vision, language, Tokenizer(path / TOKENIZER), "torch", "asked for")
+    return Runtime(bundle, vision, language, Tokenizer(path / TOKENIZER), TORCH, "asked for")
 
 
-BACKENDS: dict[str, Callable[[Bundle, int, bool], Engines]] = {"onnxruntime": _onnxruntime}
+BACKENDS: dict[str, Callable[[Bundle, int, bool], Engines]] = {
+    TENSORRT: _tensorrt,
+    ORT_CUDA: _ort_cuda,
+    ORT_CPU: _ort_cpu,
+}
 """Backends that run a bundle, best first: the order in which 'auto' tries them."""
 
-BACKEND_NAMES = (AUTO, *BACKENDS, "torch")
+BACKEND_NAMES = (AUTO, *BACKENDS, ONNXRUNTIME, TORCH)
 """Everything `load_runtime` takes as `backend`."""

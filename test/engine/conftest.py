@@ -3,8 +3,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -13,15 +19,24 @@ import torch
 
 from mobilevlm_ros.engine.build import build_bundle
 from mobilevlm_ros.engine.bundle import Manifest
+from mobilevlm_ros.engine.cudart import Cuda
 from mobilevlm_ros.engine.export_decoder import DecoderPrecision, export_decoder
+from mobilevlm_ros.engine.half_precision import half_decoder
 from mobilevlm_ros.engine.ort import OrtLanguage, session_options
+from mobilevlm_ros.engine.ort_cuda import HostMemory, OrtCudaLanguage
 from mobilevlm_ros.engine.random_checkpoint import CONFIGS, write_random_checkpoint
+from mobilevlm_ros.engine.tensorrt import backend, names
+from mobilevlm_ros.engine.tensorrt.builder import Recipe, build
+from mobilevlm_ros.engine.tensorrt.engine import TrtLanguage, deserialize
+from mobilevlm_ros.engine.tensorrt.export import export_decoder as export_trt_decoder
+from mobilevlm_ros.engine.tensorrt.library import Library
 from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 
 PARITY = Path(__file__).parents[1] / "data" / "parity"
 TOKENIZER = PARITY / "ckpt" / "tiny-ldpnet" / "tokenizer.model"
 FP32 = DecoderPrecision(bits=32)
+TENSORRT = Path(__file__).parent / "tensorrt"
 
 
 @pytest.fixture(scope="session")
@@ -108,5 +123,91 @@ def embeddings() -> Callable[..., np.ndarray]:
     def make(batch: int, tokens: int, hidden_size: int = 64, seed: int = 0) -> np.ndarray:
         shape = (batch, tokens, hidden_size)
         return np.random.default_rng(seed).normal(0, 0.5, shape).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture
+def export_half(tmp_path: Path) -> Callable[..., OrtCudaLanguage]:
+    """Makes the engine that ONNX Runtime runs on GPUs, on the CPU."""
+
+    def make(model: MobileVLM, precision: DecoderPrecision = FP32) -> OrtCudaLanguage:
+        state = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+        path = tmp_path / "decoder.onnx"
+        export_decoder(state.__getitem__, model.config.language, path, precision)
+        path = tmp_path / "decoder.fp16.onnx"
+        path.write_bytes(half_decoder(tmp_path / "decoder.onnx"))
+        session = onnxruntime.InferenceSession(path, session_options(threads=1))
+        table = state["model.embed_tokens.weight"]
+        return OrtCudaLanguage(session, table, Manifest.describe(model.config, "test"), HostMemory(), "cpu")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def compile_library() -> Callable[..., Path]:
+    """Makes a shared library of one C file; skips the test where there is no compiler."""
+
+    def make(source: Path, target: Path, *options: str) -> Path:
+        compiler = shutil.which("cc") or shutil.which("gcc")
+        if compiler is None:
+            pytest.skip("no C compiler")
+        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", target, source, *options], check=True)
+        return target
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def cudart_file(compile_library: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """libcudart.so without a GPU."""
+    return compile_library(TENSORRT / "cudart.c", tmp_path_factory.mktemp("cudart") / "libcudart.so")
+
+
+@pytest.fixture
+def cudart(cudart_file: Path, tmp_path: Path) -> ctypes.CDLL:
+    """A fresh copy of it: its counters start at zero."""
+    library = ctypes.CDLL(str(shutil.copy(cudart_file, tmp_path / "libcudart.so")))
+    library.stand_in_used.restype = ctypes.c_size_t
+    library.stand_in_limit.argtypes = (ctypes.c_size_t,)
+    library.stand_in_fail.argtypes = (ctypes.c_char_p, ctypes.c_int)
+    return library
+
+
+@pytest.fixture
+def cuda(cudart: ctypes.CDLL) -> Cuda:
+    """The CUDA layer over it."""
+    return Cuda(cudart)
+
+
+@pytest.fixture
+def make_trt(cudart: ctypes.CDLL) -> Callable[[str], Any]:
+    """Makes the stand-in for the module `tensorrt` of a version."""
+    # pytest's import mode puts no folder on sys.path.
+    spec = importlib.util.spec_from_file_location("tensorrt_stand_in", TENSORRT / "stand_in.py")
+    assert spec is not None and spec.loader is not None
+    stand_in = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(stand_in)
+    recorder = stand_in.Recorder(cudart)
+    return lambda version: stand_in.make(version, recorder)
+
+
+@pytest.fixture
+def trt_language(make_trt: Callable[[str], Any], cuda: Cuda, tmp_path: Path) -> Callable[..., TrtLanguage]:
+    """Makes the TensorRT engine of a model's decoder, over the stand-ins."""
+
+    def make(
+        model: MobileVLM, version: str = "10.3.0", trt: Any = None, int4: bool = False, **options: Any
+    ) -> TrtLanguage:
+        library = Library(trt or make_trt(version))
+        state = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+        path = tmp_path / names.DECODER
+        export_trt_decoder(state.__getitem__, model.config.language, path, int4=int4)
+        manifest = Manifest.describe(model.config, "test")
+        profiles = backend.profiles_of(names.DECODER, manifest)
+        engine = deserialize(library, build(library, Recipe(path, profiles)), tuple(profiles[0]))
+        assert engine is not None
+        table = state["model.embed_tokens.weight"].astype(np.float32)
+        return TrtLanguage(library, engine, cuda, table, manifest, **options)
 
     return make

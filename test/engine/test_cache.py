@@ -17,16 +17,28 @@ from mobilevlm_ros.errors import ContextOverflow, EngineError
 Embeddings = Callable[..., np.ndarray]
 
 
-@pytest.fixture(params=["onnxruntime", "onnxruntime-int4", "torch"])
+HALF = ("onnxruntime-cuda", "tensorrt")
+"""Engines that compute in 16 bits: on the CPU here, the first in ONNX Runtime, the second in a stand-in."""
+
+
+@pytest.fixture(params=["onnxruntime", "onnxruntime-int4", "torch", *HALF])
 def engine(request, language_model, export) -> LanguageEngine:
     model = language_model(num_key_value_heads=2)
     if request.param == "torch":
         return TorchLanguage(model)
+    if request.param in HALF:
+        return request.getfixturevalue({"tensorrt": "trt_language"}.get(request.param, "export_half"))(model)
     return export(model, DecoderPrecision(bits=4 if "int4" in request.param else 32))
 
 
-def close(actual: np.ndarray, expected: np.ndarray) -> None:
-    np.testing.assert_allclose(actual, expected, atol=2e-5 * np.abs(expected).max())
+@pytest.fixture
+def close(request, engine) -> Callable[[np.ndarray, np.ndarray], None]:
+    tolerance = 5e-3 if request.node.callspec.params["engine"] in HALF else 2e-5
+
+    def check(actual: np.ndarray, expected: np.ndarray) -> None:
+        np.testing.assert_allclose(actual, expected, atol=tolerance * np.abs(expected).max())
+
+    return check
 
 
 def from_scratch(engine: LanguageEngine, inputs: np.ndarray) -> np.ndarray:
@@ -35,7 +47,7 @@ def from_scratch(engine: LanguageEngine, inputs: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("chunks", [(1,) * 12, (5, 7), (1, 10, 1), (11, 1), (3, 1, 1, 7)])
-def test_reading_in_pieces_equals_reading_at_once(engine, embeddings, chunks):
+def test_reading_in_pieces_equals_reading_at_once(engine, close, embeddings, chunks):
     inputs = embeddings(1, 12)
     cache = engine.new_cache()
     rows = []
@@ -46,7 +58,7 @@ def test_reading_in_pieces_equals_reading_at_once(engine, embeddings, chunks):
     close(np.concatenate(rows, axis=1), from_scratch(engine, inputs))
 
 
-def test_a_truncated_cache_goes_on_as_if_the_rest_had_never_been(engine, embeddings):
+def test_a_truncated_cache_goes_on_as_if_the_rest_had_never_been(engine, close, embeddings):
     inputs, other = embeddings(1, 12), embeddings(1, 6, seed=1)
     cache = engine.new_cache()
     engine.forward(inputs, cache)
@@ -62,7 +74,7 @@ def test_a_truncated_cache_goes_on_as_if_the_rest_had_never_been(engine, embeddi
         cache.truncate(13)
 
 
-def test_a_copy_is_independent(engine, embeddings):
+def test_a_copy_is_independent(engine, close, embeddings):
     inputs, other = embeddings(1, 9), embeddings(1, 9, seed=1)
     cache = engine.new_cache()
     engine.forward(inputs[:, :4], cache)
@@ -77,7 +89,7 @@ def test_a_copy_is_independent(engine, embeddings):
 
 @pytest.mark.parametrize("new", [1, 2, 3, 8])  # one token; fewer tokens than rows; as many; more
 @pytest.mark.parametrize("num_logits", [1, 2])
-def test_rows_on_a_shared_prefix_equal_separate_runs(engine, embeddings, new, num_logits):
+def test_rows_on_a_shared_prefix_equal_separate_runs(engine, close, embeddings, new, num_logits):
     num_logits = min(num_logits, new)
     prefix, tails = embeddings(1, 6), embeddings(3, new, seed=1)
     cache = engine.new_cache()
@@ -95,14 +107,14 @@ def test_rows_on_a_shared_prefix_equal_separate_runs(engine, embeddings, new, nu
         many.copy(batch=2)
 
 
-def test_a_batch_from_the_start_equals_separate_runs(engine, embeddings):
+def test_a_batch_from_the_start_equals_separate_runs(engine, close, embeddings):
     inputs = embeddings(3, 5)
     together = from_scratch(engine, inputs)
     for row in range(3):
         close(together[row : row + 1], from_scratch(engine, inputs[row : row + 1]))
 
 
-def test_logits_are_of_the_last_positions(engine, embeddings):
+def test_logits_are_of_the_last_positions(engine, close, embeddings):
     inputs = embeddings(1, 6)
     everything = from_scratch(engine, inputs)
     assert engine.forward(inputs, engine.new_cache()).shape == (1, 1, 96)
@@ -112,7 +124,7 @@ def test_logits_are_of_the_last_positions(engine, embeddings):
     assert cache.length == 6
 
 
-def test_overflow_is_refused_and_leaves_the_cache(engine, embeddings):
+def test_overflow_is_refused_and_leaves_the_cache(engine, close, embeddings):
     inputs = embeddings(1, 9)
     cache = engine.new_cache(capacity=8)
     engine.forward(inputs[:, :6], cache)
@@ -125,7 +137,7 @@ def test_overflow_is_refused_and_leaves_the_cache(engine, embeddings):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_not_a_number_is_refused_and_the_engine_goes_on(engine, embeddings, bad):
+def test_not_a_number_is_refused_and_the_engine_goes_on(engine, close, embeddings, bad):
     inputs = embeddings(1, 4)
     spoilt = inputs.copy()
     spoilt[0, 2, 5] = bad

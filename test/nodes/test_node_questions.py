@@ -48,7 +48,7 @@ def test_an_answer_carries_what_the_message_promises(ask: Ask) -> None:
     parts = response.latency
     assert parts.encode > 0 and parts.prefill > 0 and parts.decode > 0
     assert parts.total >= (parts.queue + parts.encode + parts.prefill + parts.decode) * 0.999
-    assert "@" in response.model_id and response.backend == "onnxruntime"
+    assert "@" in response.model_id and response.backend == "onnxruntime-cpu"
     assert not response.abstained and not response.answers
 
 

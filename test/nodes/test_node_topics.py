@@ -62,7 +62,7 @@ def test_diagnostics_tell_backend_cameras_and_counters(graph, node, ask) -> None
         status = {s.name: s for s in graph.until(ours, "diagnostics")[-1].status}
     model = {pair.key: pair.value for pair in status["mobilevlm: model"].values}
     assert status["mobilevlm: model"].level == DiagnosticStatus.OK
-    assert model["backend"] == "onnxruntime" and "@" in model["model_id"]
+    assert model["backend"] == "onnxruntime-cpu" and "@" in model["model_id"]
     assert int(model["questions_answered"]) >= 1 and float(model["last_latency_seconds"]) > 0
     silent = status["mobilevlm: camera silent"]
     assert silent.level == DiagnosticStatus.WARN and "nothing publishes /silent/image" in silent.message
