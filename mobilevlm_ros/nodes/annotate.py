@@ -21,7 +21,7 @@ BLUE: Color = (120, 178, 255)
 INK: Color = (24, 26, 30)
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_SHADE = 0.62  # how much a band darkens the picture under it
+_SHADE = 0.72  # how much a band darkens the picture under it
 _SMALLEST = 0.5  # scale; smaller letters of this font cannot be read
 _SHARE = 0.45  # of the picture's height that a band covers at most
 

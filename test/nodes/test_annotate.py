@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from mobilevlm_ros.nodes.annotate import GREEN, RED, Line, overlay, transcript
+from mobilevlm_ros.nodes.annotate import GREEN, RED, Lamp, Line, overlay, transcript
 
 PICTURE = np.full((240, 320, 3), 180, np.uint8)
 
@@ -37,5 +37,23 @@ def test_marks_are_green_and_red() -> None:
 def test_any_picture_and_any_text_can_be_drawn(size: tuple[int, int]) -> None:
     picture = np.zeros((*size, 3), np.uint8)
     lines = [Line("Was ist das? \u2713 \U0001f916\x00\n" * 5, mark=True), Line("")]
-    assert overlay(picture, lines, lines).shape == picture.shape
+    lamps = [Lamp("caf\u00e9 0.5", RED), Lamp("", GREEN, False)]
+    assert overlay(picture, lines, lines, lamps).shape == picture.shape
     assert transcript(picture, lines).shape[1] == size[1]
+
+
+def test_lamps_are_lit_in_their_colour_or_a_ring() -> None:
+    def pixels(lamp: Lamp) -> int:
+        drawn = overlay(np.full((720, 1280, 3), 180, np.uint8), lamps=[lamp])
+        return int((drawn == np.array(lamp.color)).all(axis=2).sum())
+
+    assert pixels(Lamp("person 0.97", RED)) > 2 * pixels(Lamp("person", RED, lit=False)) > 0
+
+
+def test_many_lamps_and_long_texts_leave_half_of_the_picture_free() -> None:
+    lamps = [Lamp(f"monitor number {i}", GREEN) for i in range(64)]
+    long = [Line("many words " * 200)]
+    for drawn in (overlay(PICTURE, lamps=lamps), overlay(PICTURE, long), overlay(PICTURE, (), long)):
+        changed = (drawn != PICTURE).any(axis=(1, 2)).mean()
+        assert 0.1 < changed < 0.5
+    assert (overlay(PICTURE, long, long, lamps)[115:125] == 180).all()
