@@ -173,19 +173,22 @@ class Reader:
         whether a part of it was known or not.
         """
         images = yield from self._encode(atoms[start:], views, watch)
-        logits = None
+        read: NDArray[np.float32] | None = None
         ends = [mark for mark in joints(atoms) if mark > start]
         for end in dict.fromkeys([*ends, len(atoms)]):
             embeddings = self.embed(atoms[start:end], images)
             for at in range(0, len(embeddings), self.run):
-                logits = self.language.forward(embeddings[None, at : at + self.run], cache)[0, -1]
-                if end in ends and at + self.run >= len(embeddings) and self._kept.budget > 0:
+                whole = at + self.run >= len(embeddings)
+                read = self.language.forward(
+                    embeddings[None, at : at + self.run], cache, num_logits=int(whole and end == len(atoms))
+                )
+                if whole and end in ends and self._kept.budget > 0:
                     self._kept.put(atoms[:end], cache.copy(capacity=cache.length))
                 watch.lap("prefill")
                 yield ""
                 watch.resume()
             start = end
-        return logits
+        return None if read is None else read[0, -1]
 
     def _encode(
         self, atoms: Atoms, views: Sequence[View], watch: Stopwatch
