@@ -16,6 +16,7 @@ from mobilevlm_ros.errors import MobileVLMError
 VERBS = {
     "ask": "ask a question about a picture",
     "build": "make a bundle, which a robot can serve, from a checkpoint",
+    "info": "describe a bundle: model, precision, sizes, quality, backends",
     "train": "train a model",
     "eval": "measure how often a model answers right",
     "trace": "write every intermediate result of one answer, to compare implementations",

@@ -62,7 +62,7 @@ def measure(
             decode = reference.tokenizer.decode
             different.append((number, question, decode(wanted), decode(given)))
         actual = asked[1].logits_of(image, question, wanted)
-        divergences.extend(_kl(expected, actual))
+        divergences.extend(divergence(expected, actual))
         progress(total)
     measured = divergences[1:] or [0.0]
     return Agreement(
@@ -128,7 +128,7 @@ class _Asker:
         return self._embeddings
 
 
-def _kl(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> list[float]:
+def divergence(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> list[float]:
     """KL divergence in nats of each row of logits f32 [n, V]."""
     p, q = _log_softmax(reference), _log_softmax(candidate)
     divergences: list[float] = (np.exp(p) * (p - q)).sum(-1).tolist()

@@ -6,24 +6,19 @@ Standard operators only, so that TensorRT reads the same file as ONNX Runtime (e
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mobilevlm_ros.engine.onnx_graph import CONTRIB, GraphWriter, Weights
+from mobilevlm_ros.engine.onnx_graph import GraphWriter, Weights
+from mobilevlm_ros.engine.vision_layers import STORES, Layers
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.model.config import LDPV2_GRID, MobileVLMConfig
 from mobilevlm_ros.processing.image import IMAGE_MEAN, IMAGE_STD
 
 _TOWER = "model.vision_tower.vision_tower.vision_model"
 _PROJECTOR = "model.mm_projector"
-INT8_RANGE = 64
-"""Greatest 8-bit weight: products of greater ones with 8-bit activations overflow on CPUs without VNNI
-(`reduce_range` in ONNX Runtime's quantisation guide)."""
 _PROJECTOR_NORM_EPS = 1e-5  # of the LayerNorms inside ldpnet, in the official code
 
 
@@ -31,21 +26,23 @@ def export_vision(
     weights: Weights,
     config: MobileVLMConfig,
     path: Path,
-    store: type[np.generic] = np.float16,
+    store: str = "fp16",
     on_layer: Callable[[], None] = lambda: None,
 ) -> list[str]:
     """Writes `path` and its data file, and returns their names.
 
-    `store` is the type that matrices are stored in: np.float16 or np.float32, which compute in f32, or
-    np.int8, which computes in 8 bits.
+    `store` says how matrices are stored: 'fp16' or 'fp32', which compute in f32; 'int8', which computes in 8
+    bits, with one scale for all activations of a product; or 'int8-block', with one for each 32 of them.
     `on_layer` is called after each tower layer and after the projector.
     Input `pixels` u8 [B, S, S, 3] RGB; output `image_embeddings` f32 [B, N, H].
     Raises CheckpointError when the projector does not fit the tower's grid.
     """
+    if store not in STORES:
+        raise ValueError(f"store must be one of {STORES}, not {store!r}")
     with GraphWriter(path) as graph:
         size = config.vision.image_size
         pixels = graph.input("pixels", np.uint8, ["batch", size, size, 3])
-        layers = _Layers(graph, weights, store)
+        layers = Layers(graph, weights, store)
         tokens = _tower(layers, config, pixels, on_layer)
         embeddings = _projector(layers, config, tokens)
         graph.node("Identity", [embeddings], "image_embeddings")
@@ -56,93 +53,7 @@ def export_vision(
         return graph.files
 
 
-class _Layers:
-    """The layer types of the tower and the projectors. Each takes and returns names of tensors [B, N, C]."""
-
-    def __init__(self, graph: GraphWriter, weights: Weights, store: type[np.generic]) -> None:
-        self.graph = graph
-        self.weights = weights
-        self.store = store
-
-    def op(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        return self.graph.node(kind, inputs, output, **attributes)
-
-    def ints(self, *values: int) -> str:
-        """A constant i64 vector."""
-        return self.graph.constant(f"ints{list(values)}", np.array(values, np.int64))
-
-    def scalar(self, value: float) -> str:
-        return self.graph.constant(f"scalar({value!r})", np.array(value, np.float32))
-
-    def linear(self, x: str, name: str, scale: float = 1.0, *, bias: bool = True) -> str:
-        """x @ W.T + b, both times `scale`; a 1 x 1 convolution's weight works too."""
-        weight = self.weights(f"{name}.weight") * np.float32(scale)
-        weight = weight.reshape(weight.shape[:2]).T
-        if self.store is np.int8:
-            return self._linear_int8(x, name, weight, scale if bias else None)
-        y = self.op("MatMul", [x, self.graph.weight(f"{name}.weight", weight, self.store)], f"{name}.matmul")
-        if not bias:
-            return y
-        offset = self.graph.constant(f"{name}.bias", self.weights(f"{name}.bias") * np.float32(scale))
-        return self.op("Add", [y, offset], f"{name}.output")
-
-    def _linear_int8(self, x: str, name: str, weight: NDArray[np.float32], bias_scale: float | None) -> str:
-        """8-bit weights with a scale per output, activations quantised as they come (ONNX Runtime only)."""
-        step = np.maximum(np.abs(weight).max(axis=0), np.finfo(np.float32).tiny) / INT8_RANGE
-        constant = self.graph.constant
-        inputs = [
-            x,
-            constant(f"{name}.weight.int8", np.rint(weight / step).astype(np.int8)),
-            constant(f"{name}.weight.scale", step.astype(np.float32)),
-            constant(f"{name}.weight.zero", np.zeros(step.shape, np.int8)),
-        ]
-        if bias_scale is not None:
-            inputs.append(constant(f"{name}.bias", self.weights(f"{name}.bias") * np.float32(bias_scale)))
-        return self.op("DynamicQuantizeMatMul", inputs, f"{name}.output", domain=CONTRIB)
-
-    def norm(self, x: str, name: str, epsilon: float) -> str:
-        parts = [
-            self.graph.constant(f"{name}.{part}", self.weights(f"{name}.{part}"))
-            for part in ("weight", "bias")
-        ]
-        return self.op("LayerNormalization", [x, *parts], f"{name}.output", axis=-1, epsilon=epsilon)
-
-    def gelu(self, x: str, *, quick: bool = False) -> str:
-        if quick:
-            gate = self.op("Sigmoid", [self.op("Mul", [x, self.scalar(1.702)], f"{x}.scaled")], f"{x}.gate")
-            return self.op("Mul", [x, gate], f"{x}.quick_gelu")
-        erf = self.op("Erf", [self.op("Div", [x, self.scalar(math.sqrt(2))], f"{x}.scaled")], f"{x}.erf")
-        gate = self.op("Add", [erf, self.scalar(1.0)], f"{x}.gate")
-        return self.op("Mul", [self.op("Mul", [x, gate], f"{x}.gated"), self.scalar(0.5)], f"{x}.gelu")
-
-    def depthwise(self, x: str, name: str, grid: int, *, stride: int = 1, bias: bool = False) -> str:
-        """A 3 x 3 convolution of each channel over the square grid of tokens."""
-        kernel = self.weights(f"{name}.weight")
-        channels = len(kernel)
-        inputs = [self.to_grid(x, channels, grid), self.graph.constant(f"{name}.weight", kernel)]
-        if bias:
-            inputs.append(self.graph.constant(f"{name}.bias", self.weights(f"{name}.bias")))
-        y = self.op(
-            "Conv",
-            inputs,
-            f"{name}.conv",
-            kernel_shape=[3, 3],
-            pads=[1] * 4,
-            strides=[stride] * 2,
-            group=channels,
-        )
-        return self.to_tokens(y, channels)
-
-    def to_grid(self, x: str, channels: int, grid: int) -> str:
-        y = self.op("Transpose", [x], f"{x}.channels_first", perm=[0, 2, 1])
-        return self.op("Reshape", [y, self.ints(0, channels, grid, grid)], f"{x}.grid")
-
-    def to_tokens(self, x: str, channels: int) -> str:
-        y = self.op("Reshape", [x, self.ints(0, channels, -1)], f"{x}.flat")
-        return self.op("Transpose", [y], f"{x}.tokens", perm=[0, 2, 1])
-
-
-def _tower(layers: _Layers, config: MobileVLMConfig, pixels: str, on_layer: Callable[[], None]) -> str:
+def _tower(layers: Layers, config: MobileVLMConfig, pixels: str, on_layer: Callable[[], None]) -> str:
     """The selected layer's features [B, N, D]."""
     eps = config.vision.layer_norm_eps
     x = _embed_patches(layers, config, pixels)
@@ -161,7 +72,7 @@ def _tower(layers: _Layers, config: MobileVLMConfig, pixels: str, on_layer: Call
     return x
 
 
-def _embed_patches(layers: _Layers, config: MobileVLMConfig, pixels: str) -> str:
+def _embed_patches(layers: Layers, config: MobileVLMConfig, pixels: str) -> str:
     """Raw pixels to [B, 1 + N, D], CLIP's normalisation folded into the patch convolution."""
     graph, name, vision = layers.graph, f"{_TOWER}.embeddings", config.vision
     mean, std = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
@@ -190,7 +101,7 @@ def _embed_patches(layers: _Layers, config: MobileVLMConfig, pixels: str) -> str
     return graph.node("Add", [x, graph.constant(f"{name}.positions", positions)], f"{name}.output")
 
 
-def _attention(layers: _Layers, config: MobileVLMConfig, x: str, name: str) -> str:
+def _attention(layers: Layers, config: MobileVLMConfig, x: str, name: str) -> str:
     heads = config.vision.num_attention_heads
     size = config.vision.hidden_size // heads
     scales = {"q": size**-0.5, "k": 1.0, "v": 1.0}  # softmax's scale, folded into the query
@@ -220,7 +131,7 @@ def _attention(layers: _Layers, config: MobileVLMConfig, x: str, name: str) -> s
     return layers.linear(y, f"{name}.out_proj")
 
 
-def _projector(layers: _Layers, config: MobileVLMConfig, x: str) -> str:
+def _projector(layers: Layers, config: MobileVLMConfig, x: str) -> str:
     kind, grid = config.projector_type, config.vision.grid
     if kind.startswith("ldpnetv2"):
         return _ldpnetv2(layers, x, grid, config.language.hidden_size)
@@ -232,14 +143,14 @@ def _projector(layers: _Layers, config: MobileVLMConfig, x: str) -> str:
     return _mlp(layers, x, [f"{_PROJECTOR}.{2 * i}" for i in range(depth)])
 
 
-def _mlp(layers: _Layers, x: str, names: list[str]) -> str:
+def _mlp(layers: Layers, x: str, names: list[str]) -> str:
     x = layers.linear(x, names[0])
     for name in names[1:]:
         x = layers.linear(layers.gelu(x), name)
     return x
 
 
-def _ldpnet(layers: _Layers, x: str, grid: int) -> str:
+def _ldpnet(layers: Layers, x: str, grid: int) -> str:
     name = f"{_PROJECTOR}.model"
     x = _mlp(layers, x, [f"{name}.mlp.1", f"{name}.mlp.3"])
     kept = _inverted_residual(layers, x, f"{name}.mb_block.1.block", grid, stride=1)
@@ -247,7 +158,7 @@ def _ldpnet(layers: _Layers, x: str, grid: int) -> str:
     return _inverted_residual(layers, x, f"{name}.mb_block.2.block", grid, stride=2)
 
 
-def _inverted_residual(layers: _Layers, x: str, name: str, grid: int, *, stride: int) -> str:
+def _inverted_residual(layers: Layers, x: str, name: str, grid: int, *, stride: int) -> str:
     """Depthwise, squeeze-and-excitation, pointwise; 1 x 1 convolutions are matrix products over tokens."""
     x = layers.depthwise(x, f"{name}.0.0", grid, stride=stride)
     x = layers.norm(x, f"{name}.0.1", _PROJECTOR_NORM_EPS)
@@ -261,7 +172,7 @@ def _inverted_residual(layers: _Layers, x: str, name: str, grid: int, *, stride:
     return layers.norm(x, f"{name}.2.1", _PROJECTOR_NORM_EPS)
 
 
-def _ldpnetv2(layers: _Layers, x: str, grid: int, channels: int) -> str:
+def _ldpnetv2(layers: Layers, x: str, grid: int, channels: int) -> str:
     if grid % LDPV2_GRID:
         raise CheckpointError(
             f"ldpnetv2 pools to {LDPV2_GRID} x {LDPV2_GRID}, of which the tower's {grid} x {grid} patches "

@@ -15,6 +15,7 @@ from mobilevlm_ros.engine.export_decoder import DecoderPrecision
 from mobilevlm_ros.engine.gptq import gptq
 from mobilevlm_ros.engine.onnx_graph import Weights
 from mobilevlm_ros.engine.quantize import QuantizedMatrix
+from mobilevlm_ros.engine.reference import load_module
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.model.config import LanguageConfig
 from mobilevlm_ros.model.llama import Layer, rotary_tables
@@ -61,7 +62,7 @@ class GptqDecoder:
 
     def _pass_layer(self, index: int) -> None:
         name = f"model.layers.{index}"
-        layer = self._load(index)
+        layer = load_module(lambda: Layer(self._config, index), self._weights, name)
         attention, mlp = layer.self_attn, layer.mlp
 
         qkv = (attention.q_proj, attention.k_proj, attention.v_proj)
@@ -83,22 +84,14 @@ class GptqDecoder:
 
     def _pass_head(self) -> None:
         config = self._config
-        norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        norm.weight = _parameter(self._weights("model.norm.weight"))
-        with torch.device("meta"):
-            head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        norm = load_module(
+            lambda: nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps), self._weights, "model.norm"
+        )
         stored = "model.embed_tokens" if config.tie_word_embeddings else "lm_head"
-        head.weight = _parameter(self._weights(f"{stored}.weight"))
+        head = load_module(
+            lambda: nn.Linear(config.hidden_size, config.vocab_size, bias=False), self._weights, stored
+        )
         self._fit({"lm_head": (head,)}, map(norm, self._states))
-
-    def _load(self, index: int) -> Layer:
-        with torch.device("meta"):
-            layer = Layer(self._config, index)
-        for key in layer.state_dict():
-            owner, _, kind = key.rpartition(".")
-            value = _parameter(self._weights(f"model.layers.{index}.{key}"))
-            setattr(layer.get_submodule(owner), kind, value)
-        return layer
 
     def _attend(self, layer: Layer, x: Tensor) -> Tensor:
         rotary = rotary_tables(self._config, torch.arange(x.shape[1]))
@@ -134,7 +127,3 @@ def _gram(inputs: Iterable[Tensor]) -> NDArray[np.float64]:
         raise ValueError("GPTQ needs at least one prompt")
     gram: NDArray[np.float64] = total.numpy()
     return gram
-
-
-def _parameter(array: NDArray[np.float32]) -> nn.Parameter:
-    return nn.Parameter(torch.from_numpy(array), requires_grad=False)
