@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.errors import ImageError
+from mobilevlm_ros.nodes.bridge import bridged
 from mobilevlm_ros.nodes.compressed_size import declared_size
 
 U8 = NDArray[np.uint8]
@@ -75,6 +76,9 @@ def image_to_rgb(message: ImageMessage) -> U8:
     """
     layout = _LAYOUTS.get(message.encoding.strip().lower())
     if layout is None:
+        rgb = bridged(message)
+        if rgb is not None:
+            return rgb
         raise ImageError(
             f"unknown image encoding {message.encoding!r}: publish one of {', '.join(sorted(_LAYOUTS))}"
         )
