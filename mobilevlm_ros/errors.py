@@ -22,6 +22,10 @@ class ConfigurationError(MobileVLMError, ValueError):
     """A configuration file that cannot be used: presets, monitors, ..."""
 
 
+class IncompleteAnswer(OptionError):
+    """An answer with a format that max_tokens cut off; what there is of it is not of that format."""
+
+
 class CheckpointError(MobileVLMError):
     """A directory that is not a usable MobileVLM checkpoint."""
 

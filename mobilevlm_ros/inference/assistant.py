@@ -9,11 +9,13 @@ from dataclasses import replace
 
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import EngineError, RequestCancelled
-from mobilevlm_ros.inference import branching
+from mobilevlm_ros.inference import branching, choice_list
+from mobilevlm_ros.inference.calibration import Calibration
+from mobilevlm_ros.inference.constrained import Grammars
 from mobilevlm_ros.inference.conversation import Turn
 from mobilevlm_ros.inference.decoding import decode
 from mobilevlm_ros.inference.looking import Looker
-from mobilevlm_ros.inference.prompting import Prompter
+from mobilevlm_ros.inference.prompting import Prompt, Prompter
 from mobilevlm_ros.inference.reading import RUN, RUN_GPU, Reader, Tail
 from mobilevlm_ros.inference.sessions import Session
 from mobilevlm_ros.inference.timing import Stopwatch
@@ -57,7 +59,8 @@ class Assistant:
         manifest = runtime.bundle.manifest
         self._stop_ids = frozenset(manifest.stop_ids)
         self._looker = Looker(manifest.image_size, manifest.image_aspect, fast_preprocessing)
-        self._prompter = Prompter(runtime, self._looker)
+        self._prompter = Prompter(runtime, self._looker, Calibration.load(runtime.bundle))
+        self._grammars = Grammars(runtime.tokenizer, runtime.language.vocab_size, manifest.stop_ids)
         on_gpu = any(name in runtime.backend_name for name in ("cuda", "tensorrt"))
         run = RUN_GPU if on_gpu else RUN
         self._reader = Reader(runtime.vision, runtime.language, prefix_budget, run)
@@ -155,9 +158,12 @@ class Assistant:
         """One question of a conversation; `spare` positions of room are left for the next ones."""
         watch = Stopwatch()
         language = self.runtime.language
+        constraint = self._grammars.constraint(request)  # a schema that cannot be used costs nothing more
         with session.turn() as tail:
             if frame is session.frame and request.region is None:
                 request = replace(request, region=session.region, region_with_frame=session.region_with_frame)
+            if request.answer_format == "choice_list":
+                return withhold((yield from self._list(frame, request, session)), request)
             prompt = self._prompter.prompt(frame, request, session, self.system_prompt)
             read = yield from self._reader.read(prompt.atoms, prompt.views, prompt.room + spare, watch, tail)
             if request.choices:
@@ -166,18 +172,12 @@ class Assistant:
                 watch.lap("prefill")
             else:
                 written = yield from decode(
-                    read, request, language, self.runtime.tokenizer, self._stop_ids, watch
+                    read, request, language, self.runtime.tokenizer, self._stop_ids, watch, constraint
                 )
                 answer = written.answer()
                 atoms = (*read.atoms, *written.tokens[: read.cache.length - read.tokens])
-            forgotten = len(session.turns) - len(prompt.turns)
-            session.frame, session.region = frame, request.region
-            session.region_with_frame = request.region_with_frame
-            session.system_prompt = request.system_prompt or session.system_prompt
-            session.commit(
-                prompt.turns,
-                Turn(prompt.question, answer.text),
-                Tail(atoms, read.cache, read.cache.length),
+            forgotten = _commit(
+                session, frame, request, prompt, answer.text, Tail(atoms, read.cache, read.cache.length)
             )
         answer = replace(
             answer,
@@ -188,6 +188,19 @@ class Assistant:
             forgotten_turns=forgotten,
         )
         return withhold(answer, request)
+
+    def _list(self, frame: Frame, request: Request, session: Session) -> Steps:
+        """Each choice on its own, side by side; the conversation remembers one question and one answer."""
+        prompts = [
+            self._prompter.prompt(frame, question, session, self.system_prompt)
+            for question in choice_list.questions(request)
+        ]
+        answers = yield from branching.choose_all(self._reader, prompts, self.runtime.language)
+        answer = choice_list.combine(request, answers)
+        shortest = min(prompts, key=lambda prompt: len(prompt.turns))
+        shortest = replace(shortest, question=request.question)
+        forgotten = _commit(session, frame, request, shortest, answer.text, session.tail)
+        return replace(answer, session_turn=session.answered, forgotten_turns=forgotten)
 
     @contextmanager
     def _memory(self) -> Iterator[None]:
@@ -200,6 +213,18 @@ class Assistant:
                 "memory ran out; the kept pictures were forgotten to make room: ask again, or lower the "
                 "budgets of prefixes and sessions"
             ) from error
+
+
+def _commit(
+    session: Session, frame: Frame, request: Request, prompt: Prompt, answer: str, tail: Tail | None
+) -> int:
+    """Put the answered question into its session; returns how many turns were forgotten for it."""
+    forgotten = len(session.turns) - len(prompt.turns)
+    session.frame, session.region = frame, request.region
+    session.region_with_frame = request.region_with_frame
+    session.system_prompt = request.system_prompt or session.system_prompt
+    session.commit(prompt.turns, Turn(prompt.question, answer), tail)
+    return forgotten
 
 
 def withhold(answer: Answer, request: Request) -> Answer:

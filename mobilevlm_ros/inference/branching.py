@@ -47,6 +47,27 @@ def groups(prompts: Mapping[int, Prompt]) -> list[dict[int, Prompt]]:
     return [group for group in found.values() if len(group) > 1]
 
 
+def choose_all(
+    reader: Reader, prompts: Sequence[Prompt], language: LanguageEngine
+) -> Generator[str, None, list[Answer]]:
+    """Answers to prompts with choices, in their order: together where that can be, else in turn."""
+    numbered = dict(enumerate(prompts))
+    answers: dict[int, Answer] = {}
+    for group in groups(numbered):
+        found = yield from choose(reader, group.values(), language)
+        answers.update(zip(group, found, strict=True))
+    for i, prompt in numbered.items():
+        if i not in answers:
+            watch = Stopwatch()
+            read = yield from reader.read(prompt.atoms, prompt.views, prompt.room, watch)
+            answer = prompt.options.answer(read.logits, read.cache, language)
+            watch.lap("prefill")
+            answers[i] = replace(
+                answer, latency=watch.latency(), prompt_tokens=read.tokens, reused_tokens=read.reused
+            )
+    return [answers[i] for i in numbered]
+
+
 def choose(
     reader: Reader, prompts: Collection[Prompt], language: LanguageEngine
 ) -> Generator[str, None, list[Answer]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.base import KVCache, LanguageEngine
 from mobilevlm_ros.inference import choices as scoring
+from mobilevlm_ros.inference.calibration import Calibration
 from mobilevlm_ros.inference.types import Answer
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 
@@ -23,17 +24,21 @@ class Options:
         choices: as asked.
         sequences: token ids of each way to write one.
         owners: for each sequence, the index of its choice.
+        calibration: rescales the probabilities; None leaves them as the model has them.
     """
 
     choices: tuple[str, ...]
     sequences: tuple[tuple[int, ...], ...]
     owners: tuple[int, ...]
+    calibration: Calibration | None = None
 
     @classmethod
-    def of(cls, choices: Sequence[str], tokenizer: Tokenizer) -> Options:
+    def of(
+        cls, choices: Sequence[str], tokenizer: Tokenizer, calibration: Calibration | None = None
+    ) -> Options:
         """Raises nothing: the choices were checked with the request."""
         sequences, owners = scoring.candidates(choices, tokenizer)
-        return cls(tuple(choices), tuple(sequences), tuple(owners))
+        return cls(tuple(choices), tuple(sequences), tuple(owners), calibration)
 
     @property
     def longest(self) -> int:
@@ -50,10 +55,13 @@ class Options:
         """
         scores = scoring.score(logits, cache, language, self.sequences)
         odds = scoring.probabilities(scores, self.owners, len(self.choices))
+        if self.calibration is not None:
+            odds = self.calibration.choices(odds)
         best = int(np.argmax(odds))
         return Answer(
             text=self.choices[best],
             confidence=odds[best],
             choice_probabilities=odds,
+            calibrated=self.calibration is not None,
             finish_reason="choice",
         )

@@ -81,7 +81,12 @@ def decode(
         stop_ids: tokens that end an answer.
         watch: gets laps of 'decode'.
         constraint: what may be said; None for anything.
+
+    Raises:
+        OptionError: the answer cannot have the form that the constraint wants, or max_tokens cut it off.
     """
+    if constraint is not None:
+        stop_ids = {*stop_ids, tokenizer.eos_id}
     sampler = Sampler(request.temperature, request.top_p, request.seed, request.repetition_penalty)
     stream, shown = StreamDecoder(tokenizer), StopFilter(request.stop)
     tokens: list[int] = []
@@ -89,10 +94,16 @@ def decode(
     probabilities: list[float] = []
     logits, finish = read.logits, "length"
     limit = min(request.max_tokens, language.max_length - read.tokens)
-    while len(tokens) < limit:
-        token, probability = sampler.pick(logits)
+    while True:
+        token, probability = sampler.pick(logits, None if constraint is None else constraint.mask())
+        if constraint is not None and (token in stop_ids or len(tokens) < limit):
+            constraint.accept(token)
         if token in stop_ids:
             finish = "stop"
+            if constraint is not None:  # whether '1' ends here or goes on to '12' is part of what was said
+                probabilities.append(probability)
+            break
+        if len(tokens) == limit:
             break
         tokens.append(token)
         probabilities.append(probability)
@@ -100,13 +111,17 @@ def decode(
         watch.lap("decode")
         yield pieces[-1]
         watch.resume()
-        if shown.stopped:
+        if shown.stopped or (constraint is not None and constraint.finished):
             finish = "stop"
             break
-        if len(tokens) < limit:
-            embedding = language.embed(np.array([token], dtype=np.int64))
-            logits = language.forward(embedding[None], read.cache)[0, -1]
+        if len(tokens) == limit and constraint is None:
+            break  # with a constraint one more look says whether the answer ends exactly here
+        embedding = language.embed(np.array([token], dtype=np.int64))
+        logits = language.forward(embedding[None], read.cache)[0, -1]
     pieces.append(shown.push(stream.flush()) + shown.flush())
     watch.lap("decode")
+    text = "".join(pieces).strip()
+    if constraint is not None:
+        constraint.check(text)
     # A sentence is as sure as its least sure word.
-    return Written("".join(pieces).strip(), tuple(tokens), min(probabilities, default=0.0), finish)
+    return Written(text, tuple(tokens), min(probabilities, default=0.0), finish)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import ContextOverflow
+from mobilevlm_ros.inference.calibration import Calibration
 from mobilevlm_ros.inference.choices import SHORT_ANSWER
 from mobilevlm_ros.inference.choosing import Options
 from mobilevlm_ros.inference.conversation import Atoms, Turn, compose, positions
@@ -51,9 +52,11 @@ class Prompter:
     Args:
         runtime: of the bundle.
         looker: prepares the pictures.
+        calibration: of the bundle, for the probabilities of choices; None where it has none.
     """
 
-    def __init__(self, runtime: Runtime, looker: Looker) -> None:
+    def __init__(self, runtime: Runtime, looker: Looker, calibration: Calibration | None = None) -> None:
+        self._calibration = calibration
         self._template = TEMPLATES[runtime.bundle.manifest.template]
         self._tokenizer = runtime.tokenizer
         self._looker = looker
@@ -79,9 +82,10 @@ class Prompter:
         digests = [view.digest for view in views]
         system_prompt = request.system_prompt or session.system_prompt or system_prompt
         question = request.question
-        if request.choices and not question.endswith(SHORT_ANSWER.strip()):
+        short = request.choices or request.answer_format in ("integer", "number")
+        if short and not question.endswith(SHORT_ANSWER.strip()):
             question += SHORT_ANSWER
-        options = Options.of(request.choices, self._tokenizer)
+        options = Options.of(request.choices, self._tokenizer, self._calibration)
 
         def atoms_after(turns: tuple[Turn, ...]) -> tuple[Atoms, int]:
             atoms = compose(self._template, self._tokenizer, system_prompt, digests, turns, question)

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.errors import EngineError
 
 
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Log-probabilities f64[..., V] of logits f32[..., V].
+def log_softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Log-probabilities f64[..., V] of logits [..., V].
 
     Raises:
         EngineError: a logit is NaN or +inf, so the engine failed and no token can be trusted.
@@ -42,10 +44,17 @@ class Sampler:
         self._random = np.random.default_rng(seed)
         self._said: set[int] = set()
 
-    def pick(self, logits: NDArray[np.float32]) -> tuple[int, float]:
-        """Token id from logits f32[V], and its probability under the model itself (temperature 1)."""
+    def pick(self, logits: NDArray[np.float32], mask: NDArray[np.bool_] | None = None) -> tuple[int, float]:
+        """Token id from logits f32[V], and its probability under the model itself (temperature 1).
+
+        With a mask bool[V] only the tokens that it marks can come, and the probability is among them.
+        """
         log_probs = log_softmax(logits)
         penalised = self._penalise(logits, log_probs)
+        if mask is not None:
+            log_probs, penalised = (
+                log_softmax(np.where(mask, values, -np.inf)) for values in (log_probs, penalised)
+            )
         token = int(penalised.argmax()) if self.temperature <= 0 else self._draw(penalised)
         self._said.add(token)
         return token, float(np.exp(log_probs[token]))

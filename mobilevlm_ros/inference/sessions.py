@@ -64,7 +64,7 @@ class Session:
             if tail is not None and self.tail is tail:
                 tail.restore()
 
-    def commit(self, kept: tuple[Turn, ...], turn: Turn, tail: Tail) -> None:
+    def commit(self, kept: tuple[Turn, ...], turn: Turn, tail: Tail | None) -> None:
         """The question was answered: what it followed (older turns were forgotten), itself, and its KV."""
         self.forgotten += len(self.turns) - len(kept)
         self.turns = (*kept, turn)

@@ -107,8 +107,8 @@ class Answer:
     Attributes:
         text: the answer, stripped; one of the choices where there were choices; empty when abstained.
         confidence: in [0, 1]; the probability of the least sure token of the answer, or of the choice.
-        choice_probabilities: one for each choice in the order of the request, summing to 1; empty without
-            choices.
+        choice_probabilities: one for each choice in the order of the request, summing to 1 (in a
+            'choice_list' each on its own: that it applies); empty without choices.
         latency: the split, in seconds.
         prompt_tokens: positions of the whole prompt, image tokens included, reused ones too.
         reused_tokens: how many of them came from the prefix cache.

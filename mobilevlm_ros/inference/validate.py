@@ -10,6 +10,7 @@ import unicodedata
 import numpy as np
 
 from mobilevlm_ros.errors import ImageError, OptionError, QuestionError
+from mobilevlm_ros.inference.formats import check_format
 from mobilevlm_ros.inference.types import Frame, Region, Request
 
 MAX_QUESTION = 2000
@@ -41,8 +42,7 @@ def check_request(request: Request, max_question: int = MAX_QUESTION) -> Request
     question = clean_text(request.question, "question", max_question)
     system_prompt = check_system_prompt(request.system_prompt)
     choices = check_choices(request.choices)
-    if request.answer_format:  # until constrained decoding is there
-        raise OptionError(f"answer_format {request.answer_format!r} is not supported yet: leave it empty")
+    check_format(request)
     if not 0 <= request.abstain_threshold <= 1:
         raise OptionError(
             f"abstain_threshold is {request.abstain_threshold:g}: give a probability from 0 to 1"
