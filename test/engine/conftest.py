@@ -8,6 +8,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,30 @@ def compile_library() -> Callable[..., Path]:
             pytest.skip("no C compiler")
         subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", target, source, *options], check=True)
         return target
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def unpack_wheel(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Gets a package from PyPI (once: pytest's cache keeps it) and unpacks it; skips where there is none."""
+
+    def make(requirement: str) -> Path:
+        folder = request.config.cache.mkdir("wheels") / requirement
+        if not list(folder.glob("*.whl")):
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+            command += ["--quiet", "--no-input", "--disable-pip-version-check", "--dest", str(folder)]
+            result = subprocess.run(
+                [*command, requirement], capture_output=True, text=True, timeout=200, check=False
+            )
+            if result.returncode:
+                why = result.stderr.strip().splitlines() or ["pip failed"]
+                pytest.skip(f"{requirement} cannot be had here: {why[-1]}")
+        unpacked = tmp_path_factory.mktemp("wheel")
+        zipfile.ZipFile(next(folder.glob("*.whl"))).extractall(unpacked)
+        return unpacked
 
     return make
 
