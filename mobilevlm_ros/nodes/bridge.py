@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """cv_bridge, where it is installed, for encodings that our own converter does not know.
 
-Ours comes first although cv_bridge is what ROS users expect. They give equal pictures wherever cv_bridge gives a
-right one; but where the padding of a row is no multiple of a pixel its Python side silently returns a sheared
-picture, with NumPy 2 it fails on messages marked as big-endian, and one built for NumPy 1 may crash there.
+Ours comes first although cv_bridge is what ROS users expect. They give equal pictures wherever cv_bridge
+gives a right one; but where the padding of a row is no multiple of a pixel its Python side silently returns a
+sheared picture, with NumPy 2 it fails on messages marked as big-endian, and one built for NumPy 1 may crash.
 """
 
 from __future__ import annotations
