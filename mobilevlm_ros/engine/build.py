@@ -250,12 +250,13 @@ def _weights(source: Tensors) -> Callable[[str], NDArray[np.float32]]:
 def _write_embeddings(source: Tensors, path: Path) -> None:
     """The embedding table as f16 [V, H], a file that serving maps into memory."""
     tensor = source.tensor("model.embed_tokens.weight")
-    table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=tuple(tensor.shape))
-    for start in range(0, len(tensor), _EMBEDDING_ROWS):
-        rows = tensor[start : start + _EMBEDDING_ROWS].float().numpy()
-        limit = np.finfo(np.float16).max
-        table[start : start + _EMBEDDING_ROWS] = np.clip(rows, -limit, limit)
-    table.flush()
+    header = {"descr": "<f2", "fortran_order": False, "shape": tuple(tensor.shape)}
+    limit = np.finfo(np.float16).max
+    with path.open("wb") as stream:  # not through a memory map: a full disk would kill the process
+        np.lib.format.write_array_header_1_0(stream, header)
+        for start in range(0, len(tensor), _EMBEDDING_ROWS):
+            rows = tensor[start : start + _EMBEDDING_ROWS].float().numpy()
+            stream.write(np.clip(rows, -limit, limit).astype("<f2").tobytes())
 
 
 class _Steps:
