@@ -63,6 +63,11 @@ def test_emoji_are_a_question_too(ask: Ask) -> None:
     assert ask("\U0001f697\U0001f6a6?").status.code == Status.OK
 
 
+def test_a_question_longer_than_the_context(refused) -> None:
+    taxis = "\U0001f695" * 1900  # four tokens each
+    assert "shorten the question" in refused(Status.CONTEXT_OVERFLOW, taxis, wait_for_frame=5.0)
+
+
 @pytest.mark.parametrize("choices", [["one"], ["a", "A"], ["a", ""], [str(i) for i in range(100)]])
 def test_choices_that_cannot_be_chosen_from(refused, choices: list[str]) -> None:
     assert "choice" in refused(Status.INVALID_QUESTION, choices=choices)
