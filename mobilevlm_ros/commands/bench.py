@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mobilevlm bench`: how fast a model is on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument(
+        "--bundle", type=Path, help="bundle directory (default: the small model that comes with the package)"
+    )
+    parser.add_argument("--backend", default="auto", help="what runs the model (default: auto)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
+    parser.add_argument(
+        "--spin", action="store_true", help="idle threads busy-wait, as the node's parameter spin_threads"
+    )
+    parser.add_argument("--tokens", type=int, default=256, help="of the answer (default: 256)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="of encoding and prefill, for the median (default: 3)"
+    )
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw where the time goes")
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Measures; the table goes to stdout, the stage to a terminal's stderr."""
+    from mobilevlm_ros.engine.runtime import load_runtime
+    from mobilevlm_ros.evaluation import latency_plot
+    from mobilevlm_ros.evaluation.latency import measure
+
+    def progress(stage: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\x1b[K{stage} ...", end="", file=sys.stderr, flush=True)
+
+    try:
+        found = measure(
+            lambda: load_runtime(args.bundle, args.backend, args.threads, args.spin),
+            tokens=args.tokens,
+            repeats=args.repeats,
+            threads=args.threads,
+            progress=progress,
+        )
+    finally:
+        if sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr)
+    if args.plot is not None:
+        latency_plot.save(found, args.plot)
+    print(json.dumps(found.as_dict()) if args.json else found.table())
+    return 0
