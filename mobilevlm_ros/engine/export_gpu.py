@@ -37,7 +37,7 @@ def export_gpu(
         return []
     vision = half_vision(directory / VISION)
     if vision is None:
-        if set(backends) > {CUDA}:
+        if set(backends) - {CUDA}:
             raise BundleError("TensorRT does not run the 8-bit encoder; build with --vision fp16")
         return []
     (directory / VISION_HALF).write_bytes(vision)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mobilevlm_ros.engine.base import LanguageEngine, VisionEngine
@@ -44,6 +45,16 @@ def load(
     )
 
 
+def compile_plans(bundle: Bundle, *, library: Library | None = None, gpu: Gpu | None = None) -> list[Path]:
+    """Builds the plans that are missing, and returns where all are. Raises EngineError, BundleError."""
+    library, gpu = library or load_library(), gpu or _gpu()
+    paths = []
+    for name in graphs(bundle, library):
+        engine(bundle, name, library, gpu)
+        paths.append(PlanCache.beside(bundle.path).path(name, _key(bundle, name, library, gpu)))
+    return paths
+
+
 def graphs(bundle: Bundle, library: Library) -> tuple[str, str]:
     """The graphs of encoder and decoder that this TensorRT reads. Raises EngineError if one is missing."""
     decoder, backend = (names.DECODER, "tensorrt") if library.typed else (names.DECODER_8, "tensorrt8")
@@ -61,13 +72,7 @@ def engine(bundle: Bundle, name: str, library: Library, gpu: Gpu) -> api.ICudaEn
     cache = PlanCache.beside(bundle.path)
     profiles = profiles_of(name, bundle.manifest)
     recipe = Recipe(bundle.file(name), profiles)
-    key = Key.of(
-        _sha256(bundle, name),
-        library.version_text,
-        gpu,
-        "typed" if library.typed else "fp16 by layer",
-        profiles,
-    )
+    key = _key(bundle, name, library, gpu)
     timing = cache.folder / f"timing.trt{key.tensorrt}.{key.capability}.cache"
 
     def make() -> bytes:
@@ -120,6 +125,12 @@ def _decoder_profile(
             room: Any = tuple((heads, length, size) for length in rooms)
             profile[names.past(layer, kind)] = room
     return profile
+
+
+def _key(bundle: Bundle, name: str, library: Library, gpu: Gpu) -> Key:
+    precision = "typed" if library.typed else "fp16 by layer"
+    profiles = profiles_of(name, bundle.manifest)
+    return Key.of(_sha256(bundle, name), library.version_text, gpu, precision, profiles)
 
 
 def _sha256(bundle: Bundle, name: str) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -95,7 +96,8 @@ class PlanCache:
         except OSError as error:
             logger.warning("the plan %s cannot be written (%s): the next start builds it again", path, error)
         finally:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
 
     def discard(self, name: str, key: Key) -> None:
         """Removes a plan that TensorRT refused."""
