@@ -27,6 +27,25 @@ def test_auto_says_what_it_chose_and_why(tiny_bundle, caplog):
     assert "tiny runs on onnxruntime-cpu" in caplog.text
 
 
+def test_what_fails_is_passed_over_and_told(tiny_bundle, monkeypatch, caplog):
+    from mobilevlm_ros.engine import runtime as module
+    from mobilevlm_ros.engine.gpu import ORIN, Gpu
+
+    monkeypatch.setattr(module, "find_gpu", lambda: Gpu("Orin", ORIN))
+    broken = {**module.BACKENDS, "tensorrt": lambda *arguments: {}["libnvinfer"]}
+    monkeypatch.setattr(module, "BACKENDS", broken)
+    loaded = load_runtime(tiny_bundle, threads=1)
+    assert (loaded.backend_name, loaded.reason) == (
+        "onnxruntime-cpu",
+        "the best backend that loads here, with Orin (sm_87)",
+    )
+    first, second = loaded.fallbacks
+    assert first == "tensorrt cannot run this bundle here: KeyError: 'libnvinfer'"
+    assert second.startswith("onnxruntime-cuda cannot run this bundle here: ")
+    assert first in caplog.text
+    assert len(load_runtime(tiny_bundle, "onnxruntime", threads=1).fallbacks) == 1
+
+
 def test_the_torch_backend_runs_the_checkpoint(tiny_checkpoint, tiny_bundle):
     reference = load_runtime(tiny_checkpoint, "torch")
     served = load_runtime(tiny_bundle, "onnxruntime", threads=1)
