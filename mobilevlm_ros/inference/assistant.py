@@ -132,16 +132,16 @@ class Assistant:
         """
         checked = [check_request(request, self.max_question) for request in requests]
         check_frame(frame)
-        answers: dict[int, Answer] = {}
         with self._memory():
             prompts = {
                 i: self._prompter.prompt(frame, request, Session(), self.system_prompt)
                 for i, request in enumerate(checked)
                 if request.choices and not request.answer_format
             }
-            for group in branching.groups(prompts):
-                found = yield from branching.choose(self._reader, group.values(), self.runtime.language)
-                answers.update(zip(group, found, strict=True))
+            found = yield from branching.choose_all(
+                self._reader, list(prompts.values()), self.runtime.language
+            )
+        answers = dict(zip(prompts, found, strict=True))
         for i, request in enumerate(checked):
             if i in answers:
                 answers[i] = withhold(answers[i], request)
@@ -167,7 +167,7 @@ class Assistant:
             prompt = self._prompter.prompt(frame, request, session, self.system_prompt)
             read = yield from self._reader.read(prompt.atoms, prompt.views, prompt.room + spare, watch, tail)
             if request.choices:
-                answer = prompt.options.answer(read.logits, read.cache, language)
+                answer = yield from prompt.options.answer(read.logits, read.cache, language)
                 atoms = read.atoms
                 watch.lap("prefill")
             else:

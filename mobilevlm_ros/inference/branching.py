@@ -5,35 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mobilevlm_ros.engine.base import KVCache, LanguageEngine
+from mobilevlm_ros.engine.base import LanguageEngine
 from mobilevlm_ros.inference.conversation import Atoms, joints
 from mobilevlm_ros.inference.prompting import Prompt
 from mobilevlm_ros.inference.reading import Reader
 from mobilevlm_ros.inference.timing import Stopwatch
 from mobilevlm_ros.inference.types import Answer
-
-
-def branch(
-    language: LanguageEngine,
-    continuations: Sequence[NDArray[np.float32]],
-    cache: KVCache,
-    num_logits: int = 1,
-) -> list[NDArray[np.float32]]:
-    """Last logits f32[min(num_logits, T_i), V] of each continuation f32[T_i, H] of a cache (kept as is)."""
-    engine: Any = language
-    if hasattr(engine, "branch"):
-        return engine.branch(continuations, cache, num_logits)
-    return [
-        language.forward(
-            c[None], cache.copy(capacity=cache.length + len(c)), num_logits=min(num_logits, len(c))
-        )[0]
-        for c in continuations
-    ]
 
 
 def groups(prompts: Mapping[int, Prompt]) -> list[dict[int, Prompt]]:
@@ -60,7 +38,7 @@ def choose_all(
         if i not in answers:
             watch = Stopwatch()
             read = yield from reader.read(prompt.atoms, prompt.views, prompt.room, watch)
-            answer = prompt.options.answer(read.logits, read.cache, language)
+            answer = yield from prompt.options.answer(read.logits, read.cache, language)
             watch.lap("prefill")
             answers[i] = replace(
                 answer, latency=watch.latency(), prompt_tokens=read.tokens, reused_tokens=read.reused
@@ -75,13 +53,13 @@ def choose(
     watch = Stopwatch()
     first = next(iter(prompts))
     beginning = _beginning(first)
-    prefix, reused = yield from reader.read_prefix(beginning, first.views, watch)
+    room = max(len(prompt.atoms) for prompt in prompts) - len(beginning)
+    prefix, reused = yield from reader.read_prefix(beginning, first.views, room, watch)
     answers: list[Answer] = []
     for batch in _batches(prompts, len(beginning), reader.run):
         rests = [reader.embed(prompt.atoms[len(beginning) :]) for prompt in batch]
-        rows = branch(language, rests, prefix)
-        for prompt, row in zip(batch, rows, strict=True):
-            answers.append(prompt.options.answer(row[-1], prefix, language))
+        for prompt, row in zip(batch, language.branch(rests, prefix), strict=True):
+            answers.append((yield from prompt.options.answer(row[-1], prefix, language)))
         watch.lap("prefill")
         yield ""
         watch.resume()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,15 +45,17 @@ class Options:
         """Tokens of the longest sequence."""
         return max(map(len, self.sequences), default=0)
 
-    def answer(self, logits: NDArray[np.float32], cache: KVCache, language: LanguageEngine) -> Answer:
-        """The most probable choice.
+    def answer(
+        self, logits: NDArray[np.float32], cache: KVCache, language: LanguageEngine
+    ) -> Generator[str, None, Answer]:
+        """The most probable choice; yields '' at boundaries where choices are several tokens long.
 
         Args:
             logits: f32[V] after the prompt.
-            cache: KV of the prompt, not changed. Where every sequence is one token it is not looked at.
+            cache: KV of the prompt, the same afterwards. Not looked at where all sequences are one token.
             language: the engine.
         """
-        scores = scoring.score(logits, cache, language, self.sequences)
+        scores = yield from scoring.score(logits, cache, language, self.sequences)
         odds = scoring.probabilities(scores, self.owners, len(self.choices))
         if self.calibration is not None:
             odds = self.calibration.choices(odds)

@@ -141,17 +141,15 @@ class Reader:
         return Read(atoms, cache, logits, cache.length, reused)
 
     def read_prefix(
-        self, atoms: Atoms, views: Sequence[View], watch: Stopwatch
+        self, atoms: Atoms, views: Sequence[View], room: int, watch: Stopwatch
     ) -> Generator[str, None, tuple[KVCache, int]]:
-        """Read what several prompts begin with, up to and with their last image.
+        """Read what several prompts begin with, up to and with their last image, as `read` does.
 
-        Returns its KV, which nobody may extend, and how many of its positions were known.
+        Returns its KV, and how many of its positions were known.
         """
+        capacity = min(self.language.max_length, self.positions(atoms) + room)
         start, known = self._longest(atoms)
-        if known is not None and start == len(atoms):
-            return known, known.length
-        size = self.positions(atoms)
-        cache = self.language.new_cache(1, size) if known is None else known.copy(capacity=size)
+        cache = self.language.new_cache(1, capacity) if known is None else known.copy(capacity=capacity)
         reused = cache.length
         yield from self._extend(cache, atoms, start, views, watch)
         return cache, reused
@@ -175,7 +173,7 @@ class Reader:
         images = yield from self._encode(atoms[start:], views, watch)
         read: NDArray[np.float32] | None = None
         ends = [mark for mark in joints(atoms) if mark > start]
-        for end in dict.fromkeys([*ends, len(atoms)]):
+        for end in dict.fromkeys([*ends, len(atoms)] if start < len(atoms) else ()):
             embeddings = self.embed(atoms[start:end], images)
             for at in range(0, len(embeddings), self.run):
                 whole = at + self.run >= len(embeddings)

@@ -1,10 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
+from collections.abc import Generator
+from typing import Any
+
 import numpy as np
 import pytest
 
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.inference.choices import candidates, probabilities, score, variants
 from mobilevlm_ros.inference.sampling import log_softmax
+
+
+def finish(steps: Generator[str, None, Any]) -> Any:
+    """The result of work that may be set aside where it yields."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def test_many_long_choices_are_scored_in_steps(runtime: Runtime) -> None:
+    language, tokenizer = runtime.language, runtime.tokenizer
+    cache = language.new_cache()
+    prompt = np.array(tokenizer.encode("The light is"), np.int64)
+    logits = language.forward(language.embed(prompt)[None], cache)[0, -1]
+    sequences, _ = candidates([f"the colour number {i} of many" for i in range(64)], tokenizer)
+    steps = score(logits, cache, language, sequences)
+    assert len([None for _ in iter(lambda: next(steps, None), None)]) > 10
+    assert len(finish(score(logits, cache, language, sequences))) == len(sequences)
 
 
 def test_variants_are_as_given_capitalised_and_lower_case() -> None:
@@ -35,7 +58,7 @@ def test_scores_are_those_of_reading_each_sequence_alone(runtime: Runtime) -> No
         table = log_softmax(rows)[0]
         expected.append(np.mean([table[i, token] for i, token in enumerate(ids)]))
     before = cache.length
-    assert score(logits, cache, language, sequences) == pytest.approx(np.array(expected), abs=0.02)
+    assert finish(score(logits, cache, language, sequences)) == pytest.approx(np.array(expected), abs=0.02)
     assert cache.length == before
 
 

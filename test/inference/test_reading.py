@@ -123,12 +123,15 @@ def test_branches_grow_from_a_prefix_that_is_not_changed(runtime: Runtime, views
     ours = reader(runtime)
     atoms = prompt(runtime, views[:1], "Is it red?")
     start = joints(atoms)[-1]
-    prefix, reused = last(ours.read_prefix(atoms[:start], views[:1], Stopwatch()))
+    prefix, reused = last(ours.read_prefix(atoms[:start], views[:1], 40, Stopwatch()))
     assert reused == 0 and prefix.length == ours.positions(atoms[:start])
-    again, known = last(ours.read_prefix(atoms[:start], views[:1], Stopwatch()))
+    again, known = last(ours.read_prefix(atoms[:start], views[:1], 0, Stopwatch()))
     assert known == again.length == prefix.length
+    (row,) = runtime.language.branch([ours.embed(atoms[start:])], prefix)
+    assert prefix.length == again.length
     found = read(ours, atoms, views[:1])
-    assert found.reused == prefix.length == again.length
+    assert found.reused == again.length
+    np.testing.assert_allclose(row[-1], found.logits, atol=EXACT)
 
 
 def test_the_budget_holds_and_clear_forgets(runtime: Runtime, frame: Frame) -> None:
