@@ -58,9 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--quantize",
-        choices=("rtn", "gptq"),
-        default="rtn",
-        help="rtn rounds to nearest; gptq reads calibration pictures and keeps the outputs (default: rtn)",
+        choices=("auto", "rtn", "gptq"),
+        default="auto",
+        help="rtn rounds to nearest; gptq fits the rounding to calibration pictures, which helps where they "
+        "are like those the robot will see, and hurts where not; auto is gptq with --calibration, else rtn "
+        "(default: auto)",
     )
     parser.add_argument(
         "--calibration",
@@ -69,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pictures for gptq, best from the robot's own cameras (default: simulated scenes)",
     )
     parser.add_argument(
-        "--samples", type=int, default=128, help="conversations about them that gptq reads (default: 128)"
+        "--samples", type=int, default=64, help="conversations about them that gptq reads (default: 64)"
     )
     parser.add_argument("--seed", type=int, default=0, help="which samples gptq draws (default: 0)")
     parser.add_argument(
@@ -130,7 +132,7 @@ def _calibration(args: argparse.Namespace) -> Calibration | None:
     from mobilevlm_ros.engine.calibration import Calibration
     from mobilevlm_ros.errors import OptionError
 
-    if args.quantize == "rtn":
+    if args.quantize == "rtn" or (args.quantize == "auto" and args.calibration is None):
         if args.calibration is not None and args.quality < 1:
             raise OptionError("--calibration is of no use to rtn without --quality; add --quantize gptq")
         return None

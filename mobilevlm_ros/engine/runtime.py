@@ -12,6 +12,7 @@ from mobilevlm_ros.engine.base import LanguageEngine, VisionEngine
 from mobilevlm_ros.engine.bundle import TOKENIZER, Bundle
 from mobilevlm_ros.engine.gpu import find_gpu
 from mobilevlm_ros.errors import BundleError, CheckpointError, EngineError
+from mobilevlm_ros.model.hub import locate
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -46,9 +47,9 @@ def load_runtime(
 ) -> Runtime:
     """Loads a bundle (the shipped nano model by default).
 
-    `backend` is one of BACKEND_NAMES; 'torch' takes a checkpoint directory instead of a bundle. `threads`
-    is the number of CPU threads, 0 for one per physical core. `spin` lets idle threads busy-wait: a little
-    faster alone, several times slower when another process wants the cores. Raises BundleError,
+    `backend` is one of BACKEND_NAMES; 'torch' takes a checkpoint directory or hub id instead of a bundle.
+    `threads` is the number of CPU threads, 0 for one per physical core. `spin` lets idle threads busy-wait:
+    a little faster alone, several times slower when another process wants the cores. Raises BundleError,
     EngineError, and CheckpointError (torch only).
     """
     if backend not in BACKEND_NAMES:
@@ -134,6 +135,7 @@ def _torch_runtime(path: Path, threads: int) -> Runtime:
         from mobilevlm_ros.engine import torch_backend
     except ImportError as error:
         raise EngineError(f"the torch backend needs PyTorch ({error}); pip install torch") from error
+    path = locate(path)
     bundle, vision, language = torch_backend.load(path, threads=threads)
     return Runtime(bundle, vision, language, Tokenizer(path / TOKENIZER), TORCH, "asked for")
 

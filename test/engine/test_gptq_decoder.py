@@ -150,11 +150,11 @@ def test_the_command_line_takes_pictures(tiny_checkpoint, tmp_path, capsys):
     (tmp_path / "pictures" / "a.png").write_bytes(a_png())
     out = ["-o", str(tmp_path / "bundle"), "--json"]
     build = ["build", str(tiny_checkpoint), *out, "--calibration", str(tmp_path / "pictures")]
-    assert main([*build, "--quantize", "gptq", "--samples", "2", "--seed", "4"]) == 0
+    assert main([*build, "--samples", "2", "--seed", "4", "--quality", "2"]) == 0  # pictures mean gptq
     made = json.loads(capsys.readouterr().out)["precision"]["quantization"]
     assert made == {"method": "gptq", "samples": 2, "seed": 4, "pictures": "pictures"}
     for wrong, said in (
-        (["--quality", "0"], "add --quantize gptq"),
+        (["--quantize", "rtn", "--quality", "0"], "add --quantize gptq"),
         (["--quantize", "gptq", "--samples", "0"], "samples is 0"),
         (["--quantize", "gptq", "--calibration", str(tmp_path / "no")], "no does not exist"),
     ):
