@@ -18,6 +18,10 @@ class OptionError(QuestionError):
     """A field beside the question that is out of range: max_tokens, temperature, ..."""
 
 
+class Unsupported(OptionError):
+    """A valid option that this installation or configuration cannot serve."""
+
+
 class ConfigurationError(MobileVLMError, ValueError):
     """A configuration file that cannot be used: presets, monitors, ..."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobilevlm_ros.errors import EngineError, IncompleteAnswer, OptionError
+from mobilevlm_ros.errors import EngineError, IncompleteAnswer, OptionError, Unsupported
 from mobilevlm_ros.inference.formats import TYPED, number_pattern, read_schema
 from mobilevlm_ros.inference.schema_probe import probe
 from mobilevlm_ros.inference.types import Request
@@ -177,7 +177,7 @@ def _library(form: str) -> ModuleType:
     try:
         import llguidance
     except ImportError as error:
-        raise OptionError(
+        raise Unsupported(
             f"answer_format {form!r} needs llguidance ({error}); pip install 'mobilevlm_ros[typed]', or "
             "pip install llguidance"
         ) from error

@@ -16,6 +16,7 @@ from mobilevlm_ros.errors import (
     QuestionError,
     RequestCancelled,
     RequestTimeout,
+    Unsupported,
 )
 
 
@@ -36,7 +37,8 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (RequestTimeout, Status.TIMEOUT),
     (RequestCancelled, Status.CANCELLED),
     (ImageError, Status.INVALID_IMAGE),
-    (OptionError, Status.INVALID_PARAMETER),  # a QuestionError too, so it comes first
+    (Unsupported, Status.UNSUPPORTED),  # an OptionError too, so it comes first
+    (OptionError, Status.INVALID_PARAMETER),  # likewise a QuestionError
     (QuestionError, Status.INVALID_QUESTION),
     (ContextOverflow, Status.CONTEXT_OVERFLOW),
     (EngineError, Status.ENGINE_ERROR),
