@@ -19,6 +19,9 @@ from rclpy.signals import SignalHandlerOptions
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+PATIENCE = 1.5
+"""Seconds from a signal to the end of the process, whatever goes on: who sent it may kill us soon after."""
+
 
 class Closable(Protocol):
     """A node that can end its threads."""
@@ -36,11 +39,14 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="[%(levelname)s] [%(name)s]: %(message)s")
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()
-    stop = threading.Event()
+    stop, ended = threading.Event(), threading.Event()
 
     def end() -> None:
         stop.set()
         executor.create_task(_nothing)
+        if not ended.wait(PATIENCE):
+            # In the middle of loading a bundle, or of a long step; nothing that holds outlives the process.
+            _exit_now()
 
     _on_signal(end)
     try:
@@ -48,6 +54,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     except Exception as error:
         print(f"cannot start: {error}", file=sys.stderr)
         rclpy.try_shutdown()
+        ended.set()
         return 1
     executor.add_node(node)
     while not stop.is_set() and rclpy.ok():
@@ -57,18 +64,23 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
             break
         except Exception:  # one bad message must not end the node
             node.get_logger().error(f"a callback failed:\n{traceback.format_exc()}")
-    ended = node.close(1.0) if hasattr(node, "close") else True
+    idle = node.close(1.0) if hasattr(node, "close") else True
     executor.remove_node(node)
     node.destroy_node()
     rclpy.try_shutdown()
     for number in SIGNALS:  # one that comes while the interpreter ends must not change the exit code
         signal.signal(number, signal.SIG_IGN)
-    if not ended:
-        # The engine is still in the middle of a long step; nothing it holds outlives the process.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    ended.set()
+    if not idle:
+        _exit_now()  # the engine is still in the middle of a long step, which would hold up the interpreter
     return 0
+
+
+def _exit_now() -> None:
+    """End the process without waiting for any thread."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _on_signal(action: Callable[[], object]) -> None:

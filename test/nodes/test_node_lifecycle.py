@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -191,3 +192,27 @@ def test_a_termination_in_the_middle_of_an_answer_ends_it_with_code_0(
     assert "Traceback" not in node.child.log()
     graph.node.destroy_client(client)
     node.close()
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)])
+def test_a_signal_while_it_loads_ends_it_with_code_0(
+    graph, any_bundle: Path, tmp_path: Path, signals: tuple[signal.Signals, ...]
+) -> None:
+    pipe = tmp_path / "presets.yaml"  # a file that never ends: loading takes for ever
+    os.mkfifo(pipe)
+    child = graph.start("mobilevlm_node", {"bundle": any_bundle, "presets_file": pipe}, "__node:=loading")
+
+    def reading() -> int | None:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody reads yet
+            return None
+
+    writer = graph.until(reading, "the loading")
+    for number in signals:
+        child.process.send_signal(number)
+    assert child.process.wait(60) == 0
+    assert "Traceback" not in child.log()
+    os.close(writer)
+    graph.children.remove(child)
+    child.stop()
