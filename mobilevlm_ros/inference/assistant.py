@@ -16,7 +16,7 @@ from mobilevlm_ros.inference.conversation import Turn
 from mobilevlm_ros.inference.decoding import decode
 from mobilevlm_ros.inference.looking import Looker
 from mobilevlm_ros.inference.prompting import Prompt, Prompter
-from mobilevlm_ros.inference.reading import RUN, RUN_GPU, Reader, Tail
+from mobilevlm_ros.inference.reading import Reader, Tail, run_length
 from mobilevlm_ros.inference.sessions import Session
 from mobilevlm_ros.inference.timing import Stopwatch
 from mobilevlm_ros.inference.types import Answer, Frame, Request
@@ -61,9 +61,7 @@ class Assistant:
         self._looker = Looker(manifest.image_size, manifest.image_aspect, fast_preprocessing)
         self._prompter = Prompter(runtime, self._looker, Calibration.load(runtime.bundle))
         self._grammars = Grammars(runtime.tokenizer, runtime.language.vocab_size, manifest.stop_ids)
-        on_gpu = any(name in runtime.backend_name for name in ("cuda", "tensorrt"))
-        run = RUN_GPU if on_gpu else RUN
-        self._reader = Reader(runtime.vision, runtime.language, prefix_budget, run)
+        self._reader = Reader(runtime.vision, runtime.language, prefix_budget, run_length(runtime))
 
     def ask(
         self,
@@ -167,9 +165,9 @@ class Assistant:
             prompt = self._prompter.prompt(frame, request, session, self.system_prompt)
             read = yield from self._reader.read(prompt.atoms, prompt.views, prompt.room + spare, watch, tail)
             if request.choices:
-                answer = yield from prompt.options.answer(read.logits, read.cache, language)
+                chosen = prompt.options.answer(read.logits, read.cache, language)
+                answer = yield from watch.timed("prefill", chosen)
                 atoms = read.atoms
-                watch.lap("prefill")
             else:
                 written = yield from decode(
                     read, request, language, self.runtime.tokenizer, self._stop_ids, watch, constraint

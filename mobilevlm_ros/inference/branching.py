@@ -38,8 +38,8 @@ def choose_all(
         if i not in answers:
             watch = Stopwatch()
             read = yield from reader.read(prompt.atoms, prompt.views, prompt.room, watch)
-            answer = yield from prompt.options.answer(read.logits, read.cache, language)
-            watch.lap("prefill")
+            chosen = prompt.options.answer(read.logits, read.cache, language)
+            answer = yield from watch.timed("prefill", chosen)
             answers[i] = replace(
                 answer, latency=watch.latency(), prompt_tokens=read.tokens, reused_tokens=read.reused
             )

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from time import perf_counter
+from typing import TypeVar
 
 from mobilevlm_ros.inference.types import Latency
 
+T = TypeVar("T")
+
 
 class Stopwatch:
-    """Time spent in each part of `Latency`; time between `pause` and `resume` belongs to someone else."""
+    """Time spent in each part of `Latency`; time between a lap and `resume` belongs to someone else."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
@@ -24,6 +28,21 @@ class Stopwatch:
     def resume(self) -> None:
         """What passed since the last mark does not count."""
         self._mark = perf_counter()
+
+    def timed(self, part: str, steps: Generator[str, None, T]) -> Generator[str, None, T]:
+        """The same steps, each a lap of `part`."""
+        try:
+            while True:
+                piece = next(steps)
+                self.lap(part)
+                yield piece
+                self.resume()
+        except StopIteration as end:
+            self.lap(part)
+            result: T = end.value
+            return result
+        finally:
+            steps.close()
 
     def latency(self, share: int = 1) -> Latency:
         """The split so far, in seconds; of work done for several answers, an equal part of it."""
