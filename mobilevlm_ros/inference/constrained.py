@@ -70,7 +70,7 @@ class Grammars:
             return f'start: " " VALUE\nVALUE: /{number_pattern(request)}/\n'
         text = request.json_schema
         if text not in self._schemas:
-            schema = {**read_schema(text), "x-guidance": _JSON_STYLE}
+            schema = {**_closed(read_schema(text)), "x-guidance": _JSON_STYLE}
             grammar = f'start: " " value\nvalue: %json {json.dumps(schema)}\n'
             complaint = probe(grammar)
             if complaint:
@@ -132,6 +132,34 @@ class Constraint:
                 json.loads(text)
             except ValueError as error:  # such as a number of more digits than Python reads
                 raise EngineError(f"the answer is not JSON after all ({error}): {text[:80]!r}") from error
+
+
+def _closed(schema: Any) -> Any:
+    """The schema whose objects have no properties but those it lists, unless it says otherwise.
+
+    By JSON Schema's default any others may follow, and a small model would invent them without end. Whatever
+    conforms to the result conforms to the schema. Schemas that are merged with others stay as they are.
+    """
+    if not isinstance(schema, dict) or "allOf" in schema:
+        return schema
+    listed = schema.get("properties")
+    if isinstance(listed, dict) and schema.keys() & {"anyOf", "oneOf", "$ref"}:
+        return schema
+    closed = dict(schema)
+    for key, value in schema.items():
+        if key in ("properties", "$defs", "definitions") and isinstance(value, dict):
+            closed[key] = {name: _closed(part) for name, part in value.items()}
+        elif key in ("anyOf", "oneOf", "prefixItems") and isinstance(value, list):
+            closed[key] = [_closed(part) for part in value]
+        elif key == "items":
+            closed[key] = _closed(value)
+    required = schema.get("required", [])
+    known = (
+        isinstance(listed, dict) and isinstance(required, list) and all(str(n) in listed for n in required)
+    )
+    if known and "minProperties" not in schema:
+        closed.setdefault("additionalProperties", False)
+    return closed
 
 
 class _Vocabulary:

@@ -118,7 +118,7 @@ def nested(inner: st.SearchStrategy[dict[str, object]]) -> st.SearchStrategy[dic
 SCHEMAS = st.recursive(LEAVES, nested, max_leaves=5)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(schema=SCHEMAS, seed=st.integers(0, 99))
 def test_any_schema_gives_a_document_that_conforms_or_an_error(
     schema: dict[str, object], seed: int, grammars: Grammars, tokenizer: Tokenizer
@@ -232,6 +232,19 @@ def test_a_schema_that_cannot_be_enforced_is_refused(
     with pytest.raises(OptionError, match=message) as caught:
         constrain(grammars, "json", json_schema=json.dumps(schema))
     assert "\n" not in str(caught.value)
+
+
+def test_properties_are_those_listed_unless_the_schema_says_otherwise(
+    grammars: Grammars, tokenizer: Tokenizer
+) -> None:
+    inner = {"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]}
+    closed = {"type": "object", "properties": {"in": inner}, "required": ["in"]}
+    for seed in range(4):
+        said, _ = write(constrain(grammars, "json", json_schema=json.dumps(closed)), tokenizer, seed)
+        assert json.loads(said) == {"in": {"a": 1}}
+    merged = {"allOf": [inner, {"type": "object", "properties": {"b": {"const": 2}}, "required": ["b"]}]}
+    for schema in ({**inner, "additionalProperties": True}, {**inner, "minProperties": 1}, merged):
+        constrain(grammars, "json", json_schema=json.dumps(schema))
 
 
 def test_a_schema_cannot_loosen_how_it_is_enforced(grammars: Grammars, tokenizer: Tokenizer) -> None:
