@@ -64,6 +64,10 @@ def test_diagnostics_tell_backend_cameras_and_counters(graph, node, ask) -> None
     assert status["mobilevlm: model"].level == DiagnosticStatus.OK
     assert model["backend"] == "onnxruntime-cpu" and "@" in model["model_id"]
     assert int(model["questions_answered"]) >= 1 and float(model["last_latency_seconds"]) > 0
+    load = {pair.key: pair.value for pair in status["mobilevlm: load"].values}
+    assert float(load["memory_mb"]) > 50 and load["queue_size"] == "16" and "temperature_celsius" in load
+    assert float(load["first_token_seconds_p50"]) <= float(load["answer_seconds_p95"])
+    assert float(load["prefill_tokens_per_second"]) > 0 and 0 <= float(load["utilization"]) <= 1
     silent = status["mobilevlm: camera silent"]
     assert silent.level == DiagnosticStatus.WARN and "nothing publishes /silent/image" in silent.message
     photo = {pair.key: pair.value for pair in status["mobilevlm: camera photo"].values}
