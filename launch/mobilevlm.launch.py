@@ -34,6 +34,17 @@ ARGUMENTS = {
         "Engine that runs the model; empty = as in params_file.",
         ["", "auto", "tensorrt", "onnxruntime-cuda", "onnxruntime-cpu", "onnxruntime", "torch"],
     ),
+    "cameras": (
+        "",
+        "Names of the cameras, e.g. front,rear: each listens to <name>/image instead of `image`; empty = as "
+        "in params_file.",
+        None,
+    ),
+    "monitors_file": (
+        "",
+        "Standing questions (see config/monitors.yaml); empty = as in params_file.",
+        None,
+    ),
     "transport": (
         "",
         "Which of the two topics to listen to; empty = as in params_file.",
@@ -54,7 +65,13 @@ ARGUMENTS = {
 
 
 def _node(context: LaunchContext) -> list[Node]:
-    given = {name: LaunchConfiguration(name).perform(context) for name in ("bundle", "backend", "transport")}
+    given = {
+        name: value
+        for name in ("bundle", "backend", "transport", "monitors_file")
+        if (value := LaunchConfiguration(name).perform(context))
+    }
+    cameras = LaunchConfiguration("cameras").perform(context)
+    lists = {"cameras": [name.strip() for name in cameras.split(",")]} if cameras else {}
     use_sim_time = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
     node = Node(
         package="mobilevlm_ros",
@@ -63,7 +80,8 @@ def _node(context: LaunchContext) -> list[Node]:
         namespace=LaunchConfiguration("namespace"),
         parameters=[
             LaunchConfiguration("params_file"),
-            {name: value for name, value in given.items() if value},
+            # A value that looks like a number is a text all the same.
+            {**{name: ParameterValue(value, value_type=str) for name, value in given.items()}, **lists},
             {"use_sim_time": use_sim_time},
         ],
         remappings=[

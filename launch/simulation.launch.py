@@ -1,49 +1,82 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node and a simulated camera on a desk: ros2 launch mobilevlm_ros simulation.launch.py seed:=3"""
+"""The node and two simulated cameras on a desk: ros2 launch mobilevlm_ros simulation.launch.py seed:=3"""
 
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
 
+SHARE = FindPackageShare("mobilevlm_ros")
+CAMERAS = ("front", "rear")
+
+ARGUMENTS = {
+    "seed": ("0", "Seed of the scene before the front camera; the rear one sees the scene of seed + 100."),
+    "rate": ("30.0", "Images per second and camera."),
+    "scene_seconds": ("20.0", "Seconds until the scene of the next seed comes; 0.0 = never."),
+    "width": ("0", "Pixels; 0 = 640, or the photo's."),
+    "height": ("0", "Pixels; 0 = 480, or the photo's."),
+    "photo": ("", "Photograph before the front camera instead of a scene (path of a file)."),
+    "monitors_file": (
+        PathJoinSubstitution([SHARE, "config", "monitors.yaml"]),
+        "Standing questions, answered on ~/monitors.",
+    ),
+    "rviz": ("false", "Show the annotated image in RViz."),
+}
+
+
+def _camera(index: int, name: str) -> Node:
+    seed = PythonExpression([LaunchConfiguration("seed"), f" + {100 * index}"])
+    parameters = {
+        "seed": ParameterValue(seed, value_type=int),
+        "rate": ParameterValue(LaunchConfiguration("rate"), value_type=float),
+        "scene_seconds": ParameterValue(LaunchConfiguration("scene_seconds"), value_type=float),
+        "width": ParameterValue(LaunchConfiguration("width"), value_type=int),
+        "height": ParameterValue(LaunchConfiguration("height"), value_type=int),
+        "frame_id": f"{name}_optical_frame",
+    }
+    if index == 0:
+        parameters["photo"] = ParameterValue(LaunchConfiguration("photo"), value_type=str)
+    return Node(
+        package="mobilevlm_ros",
+        executable="camera_node",
+        name=f"{name}_camera",
+        parameters=[parameters],
+        remappings=[(topic, f"{name}/{topic}") for topic in ("image", "image/compressed")],
+        output="screen",
+    )
+
 
 def generate_launch_description() -> LaunchDescription:
-    """The camera, and everything of mobilevlm.launch.py (whose arguments work here too)."""
-    launch_directory = PathJoinSubstitution([FindPackageShare("mobilevlm_ros"), "launch"])
+    """The cameras, and everything of mobilevlm.launch.py (whose arguments work here too)."""
     return LaunchDescription(
         [
-            DeclareLaunchArgument("seed", default_value="0", description="Seed of the scene."),
-            DeclareLaunchArgument("rate", default_value="30.0", description="Images per second."),
-            DeclareLaunchArgument("width", default_value="0", description="Pixels; 0 = 640, or the photo's."),
-            DeclareLaunchArgument(
-                "height", default_value="0", description="Pixels; 0 = 480, or the photo's."
+            *(
+                DeclareLaunchArgument(
+                    name,
+                    default_value=default,
+                    description=text,
+                    choices=["true", "false"] if name == "rviz" else None,
+                )
+                for name, (default, text) in ARGUMENTS.items()
             ),
-            DeclareLaunchArgument(
-                "photo", default_value="", description="Photograph instead of a scene (path)."
-            ),
-            # First, so that its environment for large images is also the camera's.
+            # First, so that its environment for large images is also the cameras'.
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(
-                    [PathJoinSubstitution([launch_directory, "mobilevlm.launch.py"])]
-                )
+                    [PathJoinSubstitution([SHARE, "launch", "mobilevlm.launch.py"])]
+                ),
+                launch_arguments={"cameras": ",".join(CAMERAS)}.items(),
             ),
+            *(_camera(index, name) for index, name in enumerate(CAMERAS)),
             Node(
-                package="mobilevlm_ros",
-                executable="camera_node",
-                name="camera",
-                parameters=[
-                    {
-                        "seed": ParameterValue(LaunchConfiguration("seed"), value_type=int),
-                        "rate": ParameterValue(LaunchConfiguration("rate"), value_type=float),
-                        "width": ParameterValue(LaunchConfiguration("width"), value_type=int),
-                        "height": ParameterValue(LaunchConfiguration("height"), value_type=int),
-                        "photo": ParameterValue(LaunchConfiguration("photo"), value_type=str),
-                    }
-                ],
+                package="rviz2",
+                executable="rviz2",
+                arguments=["-d", PathJoinSubstitution([SHARE, "config", "mobilevlm.rviz"])],
+                condition=IfCondition(LaunchConfiguration("rviz")),
                 output="screen",
             ),
         ]

@@ -21,6 +21,30 @@ def test_every_argument_is_described(description: Callable[[str], Any], name: st
         assert argument.default_value is not None, argument.name
 
 
+def actions(description: Any, kind: type) -> list[Any]:
+    return [entity for entity in description.entities if isinstance(entity, kind)]
+
+
+def test_gazebo_is_bridged_and_its_clock_used(description: Callable[[str], Any]) -> None:
+    made = description("gazebo.launch.py")
+    from launch.actions import ExecuteProcess, IncludeLaunchDescription
+    from launch_ros.actions import Node
+
+    included = dict(actions(made, IncludeLaunchDescription)[0].launch_arguments)
+    assert included["use_sim_time"] == "true" and "image" in included
+    assert [node.node_package for node in actions(made, Node)] == ["ros_gz_bridge"]
+    assert len(actions(made, ExecuteProcess)) == 2  # gz, and the bridge, which is one too
+
+
+def test_the_simulation_has_two_cameras_and_rviz_on_request(description: Callable[[str], Any]) -> None:
+    made = description("simulation.launch.py")
+    from launch_ros.actions import Node
+
+    nodes = actions(made, Node)
+    assert [node.node_executable for node in nodes] == ["camera_node", "camera_node", "rviz2"]
+    assert nodes[-1].condition is not None
+
+
 def test_the_simulation_answers(description: Callable[[str], Any], tmp_path: Path) -> None:
     packages = pytest.importorskip("ament_index_python.packages")
     try:
@@ -44,7 +68,8 @@ def test_the_simulation_answers(description: Callable[[str], Any], tmp_path: Pat
     def ask() -> None:
         try:
             with AskImageClient() as client:
-                answers.append(client.ask("Is it day?", timeout=90.0, wait_for_frame=60.0))
+                for camera in ("", "rear"):
+                    answers.append(client.ask("Is it day?", camera=camera, timeout=90.0, wait_for_frame=60.0))
         finally:
             service.shutdown(force_sync=False)
 
@@ -52,8 +77,9 @@ def test_the_simulation_answers(description: Callable[[str], Any], tmp_path: Pat
     thread.start()
     assert service.run() == 0
     thread.join()
-    assert answers[0].status.code == 1, answers[0].status.message
-    assert answers[0].header.frame_id == "camera_optical_frame"
+    assert [answer.status.code for answer in answers] == [1, 1], answers[0].status.message
+    assert answers[0].header.frame_id == "front_optical_frame"
+    assert answers[1].header.frame_id == "rear_optical_frame"
 
 
 def test_the_parameter_file_names_every_parameter_with_its_default() -> None:
