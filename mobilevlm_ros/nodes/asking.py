@@ -17,7 +17,6 @@ from mobilevlm_ros.inference.types import Answer, Frame
 from mobilevlm_ros.inference.worker import Priority, Ticket
 from mobilevlm_ros.nodes.model import Model
 from mobilevlm_ros.nodes.question import Question
-from mobilevlm_ros.nodes.responses import header_of, latency_message  # noqa: F401  until nobody looks here
 
 Progress = Callable[["Inquiry", str], None]
 """Called with what is new in the text ('' between stages)."""
