@@ -67,7 +67,8 @@ class Report:
             f"# {card.name}",
             "",
             f"Memory {card.bandwidth / 1e9:.0f} GB/s by clock and width, "
-            f"{card.copy_bandwidth / 1e9:.0f} GB/s in a copy; {card.matrix_rate / 1e12:.1f} TFLOP/s in a large 16-bit product. "
+            f"{card.copy_bandwidth / 1e9:.0f} GB/s in a copy; "
+            f"{card.matrix_rate / 1e12:.1f} TFLOP/s in a large 16-bit product. "
             f"Prompts of {PROMPT_TOKENS} tokens. Goal in decoding: {GOAL:.0%} of the memory bandwidth.",
             "",
             "| model | engine | difference | same tokens | encode, ms | of matrix rate | prefill, ms "
