@@ -89,19 +89,18 @@ class MetricsReporter:
             memory_resident=resident_memory(),
             memory_device=int(getattr(loaded.runtime, "device_memory", 0)),
             temperature=hottest(),
-            cameras=[_camera(camera) for camera in cameras.values()],
+            cameras=[self._camera(camera) for camera in cameras.values()],
         )
 
-
-def _camera(camera: Camera) -> CameraMetrics:
-    age = camera.age()
-    return CameraMetrics(
-        camera=camera.name,
-        topic=camera.topic,
-        publishers=camera.publishers,
-        frame_age=float("nan") if age is None else age,
-        frames_taken=camera.counters.taken,
-        frames_invalid=camera.counters.invalid,
-        frames_stale=camera.counters.stale,
-        frames_lost=camera.lost,
-    )
+    def _camera(self, camera: Camera) -> CameraMetrics:
+        age = camera.age()
+        return CameraMetrics(
+            camera=camera.name,
+            topic=camera.topic,
+            publishers=self._node.count_publishers(camera.topic),
+            frame_age=float("nan") if age is None else age,
+            frames_taken=camera.counters.taken,
+            frames_invalid=camera.counters.invalid,
+            frames_stale=camera.counters.stale,
+            frames_lost=camera.lost,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -131,7 +131,8 @@ class Monitors:
                 watch.due = period * (math.floor(now / period) + 1)
                 due.setdefault(watch.camera.name, []).append(watch)
             if now - watch.last_turn > max(PATIENCE, 3 * period):
-                text = "more urgent requests have left it no turn: ask fewer questions, or lower the rates"
+                waited = f"{now - watch.last_turn:.0f} s"
+                text = f"it has had no turn for {waited}: ask less often, or lower the rates"
                 with self._lock:
                     self._cannot_tell(watch, Status(code=Status.BUSY, message=text))
         for watches in due.values():
@@ -151,6 +152,11 @@ class Monitors:
             for watch in watches
         ]
 
+        def work() -> Generator[str, None, str]:
+            for watch in watches:  # slow is not the same as never: an evaluation that began is a turn
+                watch.last_turn = monotonic()
+            return (yield from evaluate(self._model, camera, batch, submitted))
+
         def finished(future: Any) -> None:  # on the inference thread
             self._running.discard(camera.name)
             try:
@@ -165,11 +171,7 @@ class Monitors:
                 self._fail(watches, error)
 
         try:
-            ticket = self._model.worker.submit(
-                lambda: evaluate(self._model, camera, batch, submitted),
-                priority=Priority.MONITOR,
-                source=camera.name,
-            )
+            ticket = self._model.worker.submit(work, priority=Priority.MONITOR, source=camera.name)
         except Busy:
             self.dropped += 1
             return

@@ -228,7 +228,7 @@ def test_metrics_count_what_was_done_and_name_the_cameras(watching: Watching) ->
     assert metrics.monitor_evaluations == evaluated > 0 and metrics.questions_answered == 0
     assert [camera.camera for camera in metrics.cameras] == ["", "silent"]
     assert metrics.cameras[0].frames_taken > 0 and metrics.cameras[1].publishers == 0
-    assert math.isnan(metrics.cameras[1].frame_age) and metrics.cameras[0].topic == "/watch/image"
+    assert math.isnan(metrics.cameras[1].frame_age) and metrics.cameras[0].topic.startswith("/watch/image")
     assert metrics.memory_resident > 50e6 and metrics.queue_capacity == 16 and metrics.window > 0
     assert math.isnan(metrics.total_p50) and 0 <= metrics.utilization <= 1 and "@" in metrics.model_id
 
