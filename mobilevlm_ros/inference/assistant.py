@@ -42,6 +42,7 @@ class Assistant:
             states).
         system_prompt: text before a conversation that has none of its own; empty: the template's. May be
             changed at any time; each distinct text is read once.
+        calibrate: rescale the probabilities of choices as the bundle's calibration says, where it has one.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Assistant:
         max_question: int = MAX_QUESTION,
         fast_preprocessing: bool = True,
         system_prompt: str = "",
+        calibrate: bool = True,
     ) -> None:
         self.runtime = runtime
         self.max_question = max_question
@@ -59,7 +61,9 @@ class Assistant:
         manifest = runtime.bundle.manifest
         self._stop_ids = frozenset(manifest.stop_ids)
         self._looker = Looker(manifest.image_size, manifest.image_aspect, fast_preprocessing)
-        self._prompter = Prompter(runtime, self._looker, Calibration.load(runtime.bundle))
+        self._prompter = Prompter(
+            runtime, self._looker, Calibration.load(runtime.bundle) if calibrate else None
+        )
         self._grammars = Grammars(runtime.tokenizer, runtime.language.vocab_size, manifest.stop_ids)
         self._reader = Reader(runtime.vision, runtime.language, prefix_budget, run_length(runtime))
 
@@ -163,7 +167,7 @@ class Assistant:
             if request.answer_format == "choice_list":
                 return withhold((yield from self._list(frame, request, session)), request)
             prompt = self._prompter.prompt(frame, request, session, self.system_prompt)
-            read = yield from self._reader.read(prompt.atoms, prompt.views, prompt.room + spare, watch, tail)
+            read = yield from self._reader.read(prompt.atoms, prompt.views, prompt.room, watch, tail, spare)
             if request.choices:
                 chosen = prompt.options.answer(read.logits, read.cache, language)
                 answer = yield from watch.timed("prefill", chosen)

@@ -122,7 +122,13 @@ class Reader:
         self._images.clear()
 
     def read(
-        self, atoms: Atoms, views: Sequence[View], room: int, watch: Stopwatch, tail: Tail | None = None
+        self,
+        atoms: Atoms,
+        views: Sequence[View],
+        room: int,
+        watch: Stopwatch,
+        tail: Tail | None = None,
+        spare: int = 0,
     ) -> Generator[str, None, Read]:
         """Read a prompt, yielding '' after each image and run.
 
@@ -134,14 +140,16 @@ class Reader:
             tail: of a conversation. Where it holds more of the prompt than any kept prefix does, its cache is
                 extended and becomes the result's; the tail is cut to what is still true, and has to be
                 restored when the result is not used.
+            spare: positions that a new cache gets besides, for prompts that go on where this one ends.
         """
-        capacity = min(self.language.max_length, self.positions(atoms) + room)
+        needed = min(self.language.max_length, self.positions(atoms) + room)
+        capacity = min(self.language.max_length, needed + spare)
         start, cache = self._longest(atoms)
         shared = 0 if tail is None else min(common(tail.atoms, atoms), len(atoms) - 1)
         if tail is not None and shared > start:
             start, cache = shared, tail.cache
             tail.cut(start, self.positions(atoms[:start]))
-            if cache.capacity < capacity:
+            if cache.capacity < needed:
                 cache = cache.copy(capacity=capacity)
         elif cache is not None:
             cache = cache.copy(capacity=capacity)

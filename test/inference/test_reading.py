@@ -91,6 +91,21 @@ def test_a_tail_is_extended_where_it_knows_more(runtime: Runtime, views: list[Vi
     assert tail.cache.length == begun.tokens
 
 
+def test_room_to_spare_is_used_before_a_tail_is_copied(runtime: Runtime, views: list[View]) -> None:
+    ours = reader(runtime)
+    turns: tuple[Turn, ...] = ()
+    tail, caches = None, []
+    for i in range(12):
+        atoms = prompt(runtime, views[:1], "Is it red?", *turns)
+        found = last(ours.read(atoms, views[:1], 8, Stopwatch(), tail, spare=60))
+        tail = Tail(found.atoms, found.cache, found.cache.length)
+        turns = (*turns, Turn("Is it red?", f"yes {i}"))
+        if not caches or caches[-1] is not found.cache:
+            caches.append(found.cache)
+        assert found.cache.capacity >= min(found.tokens + 8, runtime.language.max_length)
+    assert 1 < len(caches) < 6
+
+
 def test_a_tail_of_another_picture_is_left_alone(runtime: Runtime, views: list[View]) -> None:
     ours = reader(runtime)
     begun = read(ours, prompt(runtime, views[:1], "Is it red?"), views[:1])
