@@ -162,7 +162,7 @@ def build_bundle(
                 "quantization": _method(calibration, samples),
                 "accuracy_level": precision.accuracy_level,
                 "embeddings": "fp16",
-                "prefill": "int8" if fast_prefill else "decoder",
+                **({"prefill": "int8"} if fast_prefill else {}),
             },
             source=opened.describe(),
             built_with={"mobilevlm_ros": mobilevlm_ros.__version__, **_versions("onnx", "numpy", "torch")},
