@@ -192,7 +192,7 @@ def test_without_a_history_a_stamp_may_still_name_the_newest_picture(ask: Ask) -
     now = ask(max_tokens=1).header.stamp
     near = ask(stamp=now, max_age=30.0, max_tokens=1)
     assert near.status.code == Status.OK
-    far = ask(stamp=Time(sec=now.sec - 3600), max_age=30.0, max_tokens=1)
+    far = ask(stamp=Time(sec=now.sec - 3600), max_age=30.0, max_tokens=1, wait_for_frame=0.0)
     assert far.status.code == Status.FRAME_NOT_FOUND
     assert "the only one kept" in far.status.message and "set history_mb" in far.status.message
 
