@@ -20,6 +20,7 @@ VERBS = {
     "compile": "make a bundle's TensorRT plans on this machine, before the robot needs them",
     "train": "train a model",
     "eval": "measure how often a model answers right",
+    "calibrate": "fit on labelled pictures how sure a model may be of its choices",
     "bench": "measure how fast a model is on this machine",
     "trace": "write every intermediate result of one answer, to compare implementations",
     "export-gguf": "write a checkpoint as GGUF files, for llama.cpp",

@@ -203,6 +203,17 @@ class Bundle:
                 "it, or copy the bundle to another place"
             ) from error
 
+    def remove_file(self, name: str) -> Bundle:
+        """Takes an optional file away, if there, and returns the bundle without it. Raises as `add_file`."""
+        if not _is_plain(name) or name in _ESSENTIAL:
+            raise ValueError(f"{name!r} is not the name of an optional file of a bundle")
+        try:
+            bundle = self._write_manifest({k: v for k, v in self.manifest.files.items() if k != name})
+            (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise BundleError(f"cannot remove {name} from bundle {self.path}: {error}") from error
+        return bundle
+
     def _write_manifest(self, files: dict[str, dict[str, Any]]) -> Bundle:
         manifest = dataclasses.replace(self.manifest, files=dict(sorted(files.items())))
         _replace(self.path / MANIFEST, manifest.to_json().encode())

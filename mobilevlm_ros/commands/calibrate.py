@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mobilevlm calibrate LABELS`: fit how sure a model may be of its choices, and tell what that is worth."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mobilevlm_ros.engine.runtime import Runtime
+    from mobilevlm_ros.evaluation.calibration import Marked
+    from mobilevlm_ros.evaluation.labels import Label
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument(
+        "labels",
+        nargs="?",
+        metavar="LABELS",
+        help="JSONL or CSV file with image, question, choices, answer; or 'nano' or 'nano-hard': simulated",
+    )
+    parser.add_argument(
+        "--bundle", type=Path, help="bundle directory (default: the one that comes with the package)"
+    )
+    parser.add_argument("--count", type=int, default=1000, help="simulated questions (default: 1000)")
+    parser.add_argument("--dry-run", action="store_true", help="measure, but leave the bundle as it is")
+    parser.add_argument("--remove", action="store_true", help="take the bundle's calibration away, and end")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw reliability diagrams")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Fits on every other question, measures on the rest; the table goes to stdout, progress to stderr."""
+    from mobilevlm_ros.engine.bundle import Bundle
+    from mobilevlm_ros.engine.runtime import load_runtime, shipped_bundle
+    from mobilevlm_ros.errors import OptionError
+    from mobilevlm_ros.evaluation import reliability_plot
+    from mobilevlm_ros.evaluation.calibration import calibrated, fit, quality
+    from mobilevlm_ros.inference.calibration import CALIBRATION
+
+    path = args.bundle or shipped_bundle()
+    if args.remove:
+        Bundle.open(path).remove_file(CALIBRATION)
+        print(f"{path} has no calibration now", file=sys.stderr)
+        return 0
+    if args.labels is None:
+        raise OptionError("no labels are given: name a JSONL or CSV file, or nano, or nano-hard")
+    marked = _ask(load_runtime(path, threads=args.threads), args)
+    fitted, held_out = marked[::2], marked[1::2]
+    calibration = fit(fitted, Path(args.labels).name)
+    after = calibrated(held_out, calibration)
+    rows = {"before": quality(held_out), "after": quality(after)}
+    better = rows["after"].nll < rows["before"].nll and rows["after"].ece <= rows["before"].ece
+    if args.plot is not None:
+        reliability_plot.save([("before", held_out), ("after", after)], args.plot)
+    if better and not args.dry_run:
+        calibration.save(Bundle.open(path))
+    if args.json:
+        found = {name: dataclasses.asdict(row) for name, row in rows.items()}
+        print(json.dumps({**dataclasses.asdict(calibration), **found, "better": better}))
+        return 0
+    print(f"temperature {calibration.temperature} from {len(fitted)} questions; on {len(held_out)} others:\n")
+    print("| | accuracy | mean confidence | ECE | NLL, nats | Brier |\n|---|---|---|---|---|---|")
+    for name, row in rows.items():
+        print(
+            f"| {name} | {row.accuracy:.1%} | {row.confidence:.1%} | {row.ece:.4f} | {row.nll:.4f} "
+            f"| {row.brier:.4f} |"
+        )
+    if not better:
+        print("\nIt does not help: the bundle stays as it was.")
+    elif not args.dry_run:
+        print(f"\nWritten to {path / CALIBRATION}; answers with choices are calibrated from now on.")
+    return 0
+
+
+def _ask(runtime: Runtime, args: argparse.Namespace) -> list[Marked]:
+    """Every labelled question answered, without the calibration that the bundle may have."""
+    from tqdm import tqdm
+
+    from mobilevlm_ros.evaluation.calibration import Marked
+    from mobilevlm_ros.inference.assistant import Assistant
+    from mobilevlm_ros.inference.types import Frame, Request
+
+    assistant = Assistant(runtime, calibrate=False)
+    marked = []
+    total = args.count if args.labels in ("nano", "nano-hard") else None
+    for label in tqdm(_labels(args), desc="asking", unit="question", total=total, disable=None):
+        answer = assistant.ask(Frame(label.image), Request(label.question, choices=label.choices))
+        marked.append(Marked(answer.choice_probabilities, label.choices.index(label.answer)))
+    return marked
+
+
+def _labels(args: argparse.Namespace) -> Iterator[Label]:
+    from mobilevlm_ros.evaluation.labels import SIMULATED, from_file, simulated
+
+    if args.labels in SIMULATED:
+        return simulated(args.labels, args.count)
+    return from_file(Path(args.labels))
