@@ -69,7 +69,11 @@ def _check_monitors_file(path: str) -> str:
 SPECS = (
     # ---- model
     Spec("bundle", "", "Directory of the model bundle; empty = the nano model that comes with the package."),
-    Spec("backend", "auto", "Engine that runs the bundle: auto takes the best that loads here (docs/engines.md)."),
+    Spec(
+        "backend",
+        "auto",
+        "Engine that runs the bundle: auto takes the best that loads here (docs/engines.md).",
+    ),
     Spec("threads", 0, "CPU threads of the engine; 0 = one per physical core.", bounds=(0, 256)),
     Spec(
         "spin_threads",
