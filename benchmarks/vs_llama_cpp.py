@@ -19,7 +19,8 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -69,21 +70,43 @@ def main() -> None:
         ids = np.random.default_rng(0).integers(3, len(table), args.prompt)
         np.save(prompt, table[ids].astype(np.float32))
         runs: dict[str, list[dict[str, Any]]] = {one.name: [] for one in contenders}
-        for number in range(args.rounds):
-            for one in contenders:
-                extra = ["--logits", str(work / f"{one.name}.npy")] if not number else []
-                found = _measure(one, prompt, args, extra)
-                runs[one.name].append(found)
-                print(f"{number + 1}/{args.rounds} {one.name}: {_speeds(found, args)}", flush=True)
         reference = Contender("f16", "llama.cpp", work / "gguf" / "model-f16.gguf")
-        extra = ["--logits", str(work / "f16.npy"), "--repeats", "1"]
+        extra = ["--logits", str(work / "f16.npy"), "--repeats", "1", "--tokens", "1"]
         _measure(reference, prompt, args, extra)
-        agreement = {one.name: _agreement(work / "f16.npy", work / f"{one.name}.npy") for one in contenders}
+        with _busy(args.busy):
+            for number in range(args.rounds):
+                for one in contenders:
+                    extra = ["--logits", str(work / f"{one.name}.npy")] if not number else []
+                    found = _measure(one, prompt, args, extra)
+                    runs[one.name].append(found)
+                    print(f"{number + 1}/{args.rounds} {one.name}: {_speeds(found, args)}", flush=True)
+                alike = {
+                    one.name: _agreement(work / "f16.npy", work / f"{one.name}.npy") for one in contenders
+                }
+                text = _write(args, versions, runs, alike)  # after each round, lest a long run be lost
+    print(text)
+
+
+@contextmanager
+def _busy(processes: int) -> Iterator[None]:
+    """So many processes that compute without end."""
+    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+
+
+def _write(
+    args: argparse.Namespace, versions: dict[str, str], runs: dict[str, Any], agreement: dict[str, Any]
+) -> str:
     result = {
         "command": shlex.join(["python", *sys.argv]),
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()},
         "versions": {"python": platform.python_version(), **versions},
         "threads": args.threads,
+        "busy": args.busy,
         "prompt_tokens": args.prompt,
         "decoded_tokens": args.tokens,
         "note": args.note,
@@ -91,10 +114,10 @@ def main() -> None:
         "agreement": agreement,
     }
     text = _report(result)
-    print(text)
     if args.output is not None:
         args.output.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         args.output.with_suffix(".md").write_text(text, encoding="utf-8")
+    return text
 
 
 def _arguments() -> argparse.Namespace:
@@ -106,6 +129,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--prompt", type=int, default=196, help="tokens to prefill (default: 196)")
     parser.add_argument("--tokens", type=int, default=64, help="to decode (default: 64)")
+    parser.add_argument(
+        "--busy", type=int, default=0, help="processes that compute meanwhile, as on a robot (default: 0)"
+    )
     parser.add_argument("--note", default="", help="for the report, e.g. what else the machine was doing")
     parser.add_argument("-o", "--output", type=Path, help="without suffix")
     return parser.parse_args()
@@ -151,11 +177,12 @@ def _measure(
     counts = ("--threads", str(args.threads), "--tokens", str(args.tokens))
     command = (str(WORKER), one.kind, str(one.model), str(prompt), *counts, *one.options, *extra)
     for _ in range(TRIES):
-        _wait_until_idle()
+        if not args.busy:
+            _wait_until_idle()
         before = _ticks()
         found: dict[str, Any] = json.loads(_run(python, *command))
         found["others"] = _share(before, _ticks())
-        if found["others"] <= MOST_OTHERS:
+        if args.busy or found["others"] <= MOST_OTHERS:
             break
         print(f"  {one.name}: others took {found['others']:.0%} of the machine", flush=True)
     return found
@@ -221,6 +248,9 @@ def _report(result: dict[str, Any]) -> str:
     machine, versions = result["machine"], result["versions"]
     rounds = len(result["runs"][BASELINE])
     others = max(run["others"] for runs in result["runs"].values() for run in runs)
+    beside = f"when other processes took at most {others:.0%} of the machine"
+    if result["busy"]:
+        beside = f"beside {result['busy']} other process(es) that computed all the time"
     lines = [
         f"`{result['command']}` on {machine['processor']}, {machine['cores']} cores, {result['threads']} "
         f"threads. ONNX Runtime {versions['onnxruntime']}, llama-cpp-python {versions['llama-cpp-python']} "
@@ -228,7 +258,7 @@ def _report(result: dict[str, Any]) -> str:
         "",
         f"{result['prompt_tokens']} tokens of prompt (embeddings), {result['decoded_tokens']} decoded; "
         f"{rounds} rounds in turn, a new process each time, two measurements in each, "
-        f"when other processes took at most {others:.0%} of the machine. Median "
+        f"{beside}. Median "
         "[least .. greatest]; ratios are of medians. The last two columns compare the logits after the "
         "prompt with those of llama.cpp on the 16-bit weights; with random weights the best tokens are near "
         "ties.",
