@@ -203,7 +203,7 @@ def test_any_interleaving_answers_as_if_asked_alone(runtime: Runtime) -> None:
     run_state_machine_as_test(
         Interleaving,
         settings=settings(
-            max_examples=10,
+            max_examples=6,
             stateful_step_count=20,
             deadline=None,
             derandomize=True,
