@@ -38,6 +38,7 @@ from sensor_msgs.msg import Image
 from mobilevlm_ros.client import AskImageClient
 from mobilevlm_ros.engine.runtime import shipped_bundle
 from mobilevlm_ros.nodes.children import Child
+from mobilevlm_ros.nodes.client import RESPONSES
 from mobilevlm_ros.nodes.status import name_of
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -145,7 +146,9 @@ def burst(photo: Path, clients: int, each: int) -> list[str]:
     """Many clients at once: every request gets exactly one response."""
     with processes(1, 10.0, photo, threads=1) as node, AskImageClient() as client:
         ready(client, node)
-        callers = [client.node.create_client(AskImage, "ask_image") for _ in range(clients)]
+        callers = [
+            client.node.create_client(AskImage, "ask_image", qos_profile=RESPONSES) for _ in range(clients)
+        ]
         for caller in callers:
             caller.wait_for_service(30.0)
         settle(client, 5.0)

@@ -16,6 +16,7 @@ from mobilevlm_msgs.srv import AskImage
 from numpy.typing import NDArray
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -31,6 +32,11 @@ started again) has to find us first, and drops what it sends before.
 
 FIRST_PATIENCE, LAST_PATIENCE = 0.25, 2.0
 """Seconds until a greeting is sent again: at first, and at most (it doubles)."""
+
+RESPONSES = QoSProfile(depth=256, reliability=QoSReliabilityPolicy.RELIABLE)
+"""DDS brings every client the responses to all of a service's clients, and it throws the others' away when it
+looks: with the default depth of 10 a burst of theirs can push ours out before.
+"""
 
 Picture: TypeAlias = "NDArray[np.uint8] | Image | CompressedImage"
 """RGB u8[H, W, 3], or a message."""
@@ -61,7 +67,7 @@ class AskImageClient:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self.last_model = ""
-        self._client = self.node.create_client(AskImage, service)
+        self._client = self.node.create_client(AskImage, service, qos_profile=RESPONSES)
         self._heard = -ACQUAINTED  # monotonic: the last response
 
     def __enter__(self) -> AskImageClient:
