@@ -95,8 +95,8 @@ build_interfaces() {
   "$venv/bin/python" tools/build_interfaces.py --build-directory "$venv/build"
 }
 
-install_product() { pip_install -e .; }
-install_test_tools() { pip_install -e '.[build,dev]' -r requirements/test.txt; }
+install_product() { pip_install -e '.[typed]'; }
+install_test_tools() { pip_install -e '.[build,typed,dev]' -r requirements/test.txt; }
 
 [ -f "requirements/ros-$distro.txt" ] || fail "unknown ROS '$distro': kilted and jazzy come from PyPI"
 mkdir -p "$stamps" "$log"

@@ -35,6 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHOICE",
         help="answer with one of these, and give a probability for each",
     )
+    form = parser.add_argument_group("what the answer looks like")
+    form.add_argument(
+        "--answer-format", default="", metavar="FORMAT", help="integer, number, json, or choice_list"
+    )
+    form.add_argument("--minimum", type=float, default=0.0, help="of an integer or number")
+    form.add_argument("--maximum", type=float, default=0.0, help="of an integer or number")
+    form.add_argument("--json-schema", default="", metavar="JSON", help="schema of a json answer")
+    form.add_argument(
+        "--abstain-threshold", type=float, default=0.0, metavar="P", help="withhold a less sure answer"
+    )
     parser.add_argument("--max-tokens", type=int, help="longest answer (default: 64, or the node's)")
     parser.add_argument(
         "--temperature",
@@ -74,6 +84,11 @@ def main(args: argparse.Namespace) -> int:
         choices=tuple(args.choices),
         max_tokens=64 if args.max_tokens is None else args.max_tokens,
         temperature=args.temperature,
+        answer_format=args.answer_format,
+        minimum=args.minimum,
+        maximum=args.maximum,
+        json_schema=args.json_schema,
+        abstain_threshold=args.abstain_threshold,
     )
     if args.json:
         answer = Assistant(runtime).ask(frame, request)
@@ -151,8 +166,12 @@ def _report(answer: Answer, choices: list[str]) -> None:
     if choices:
         for choice, probability in zip(choices, answer.choice_probabilities, strict=True):
             print(f"{probability:6.1%}  {choice}")
-    else:
+    if choices and answer.text not in choices and not answer.abstained:
+        print(answer.text)  # of several choices that apply, or of none
+    elif not choices:
         print()
+    if answer.abstained:
+        print(f"abstained; the best guess is {answer.best_guess!r}", file=sys.stderr)
     times = answer.latency
     print(
         f"confidence {answer.confidence:.2f}, {times.total * 1e3:.0f} ms (encode {times.encode * 1e3:.0f}, "

@@ -22,6 +22,9 @@ def add_node_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) 
     add("--namespace", help="namespace of the node (default: the root)")
 
 
+ANSWER_OPTIONS = ("answer_format", "minimum", "maximum", "json_schema", "abstain_threshold")
+"""Options of `mobilevlm ask` for what the answer looks like, named as the fields of AskImage."""
+
 NODE_OPTIONS = (
     "camera",
     "stream",
@@ -50,4 +53,5 @@ def request_fields(options: argparse.Namespace) -> dict[str, Any]:
         "wait_for_frame": wait,
         "max_tokens": max(0, options.max_tokens or 0),
         "temperature": options.temperature or 0.0,
+        **{name: getattr(options, name) for name in ANSWER_OPTIONS if hasattr(options, name)},
     }

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mobilevlm ask`: which arguments go together. What it answers is in test_cli.py and nodes/test_client.py."""
+"""`mobilevlm ask`: which arguments go together. More answers are in test_cli.py and nodes/test_client.py."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from mobilevlm_ros.cli import main
@@ -46,3 +49,16 @@ def test_without_ros_picture_and_question_are_required(arguments: list[str], tmp
     with pytest.raises(SystemExit) as error:
         main(["ask", *arguments])
     assert error.value.code == 2
+
+
+def test_formats_of_the_answer(nano: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("llguidance")
+    picture = tmp_path / "p.png"
+    cv2.imwrite(str(picture), np.full((90, 120, 3), 128, np.uint8))
+    common = ["ask", str(picture), "How many objects are there?", "--bundle", str(nano)]
+    assert main([*common, "--answer-format", "integer", "--maximum", "9", "--json"]) == 0
+    assert 0 <= int(json.loads(capsys.readouterr().out)["text"]) <= 9
+    assert main([*common, "--answer-format", "integer", "--minimum", "9", "--maximum", "1"]) == 1
+    assert "minimum 9 is not below maximum 1" in capsys.readouterr().err
+    assert main([*common, "--choices", "a", "b", "--abstain-threshold", "1"]) == 0
+    assert "abstained; the best guess is" in capsys.readouterr().err
