@@ -5,6 +5,8 @@
 
 The reference is the same bundle with the language model in 32-bit floats; questions are those of an
 examination on simulated scenes that neither training nor calibration has seen. Prints a Markdown table.
+
+--levels 8 keeps 8 of the 16 levels of 4 bits: a stress test, for a model that 16 do not hurt.
 """
 
 from __future__ import annotations
@@ -15,13 +17,19 @@ import platform
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from mobilevlm_ros.engine import gptq, quantize
 from mobilevlm_ros.engine.agreement import Sample, measure
 from mobilevlm_ros.engine.build import build_bundle
 from mobilevlm_ros.engine.bundle import DECODER
@@ -40,6 +48,9 @@ class Row:
 
     method: str
     block_size: int
+    levels: int
+    samples: int
+    """Conversations that GPTQ read; 0 for rtn."""
     decoder_bytes: int
     equal: int
     questions: int
@@ -49,37 +60,40 @@ class Row:
     def __str__(self) -> str:
         share = self.equal / self.questions
         return (
-            f"| {self.method} | {self.block_size} | {self.decoder_bytes / 1e6:.2f}"
+            f"| {self.method} | {self.samples} | {self.block_size} | {self.levels}"
+            f" | {self.decoder_bytes / 1e6:.2f}"
             f" | {self.equal}/{self.questions} ({share:.1%}) | {self.mean_kl:.5f} | {self.worst_kl:.3f} |"
         )
 
 
 HEADER = """\
-| method | block | decoder, MB | equal answers | mean KL, nats | worst KL, nats |
-|---|---|---|---|---|---|"""
+| method | samples | block | levels | decoder, MB | equal answers | mean KL, nats | worst KL, nats |
+|---|---|---|---|---|---|---|---|"""
 
 
 def main() -> int:
     """Builds, measures, prints and writes."""
     args = _arguments()
     samples = [(image, exchange.question) for image, exchange, _ in exam(args.questions, FIRST_SEED)]
-    calibration = Calibration(args.calibration, args.samples, args.seed)
     rows = []
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
         build_bundle(args.checkpoint, work / "reference", precision=DecoderPrecision(bits=32))
         reference = load_runtime(work / "reference", threads=args.threads)
         print(HEADER, flush=True)
-        for method, block_size in product(args.methods, args.block_sizes):
-            bundle = build_bundle(
-                args.checkpoint,
-                work / f"{method}-{block_size}",
-                precision=DecoderPrecision(block_size=block_size),
-                calibration=calibration if method == "gptq" else None,
-            )
-            candidate = load_runtime(bundle.path, threads=args.threads)
-            rows.append(_compare(reference, candidate, samples, method, block_size))
-            print(rows[-1], flush=True)
+        for method, block_size, levels in product(args.methods, args.block_sizes, args.levels):
+            for count in args.samples if method == "gptq" else [0]:
+                with _coarser(levels):
+                    bundle = build_bundle(
+                        args.checkpoint,
+                        work / "candidate",
+                        precision=DecoderPrecision(block_size=block_size),
+                        calibration=Calibration(args.calibration, count, args.seed) if count else None,
+                        force=True,
+                    )
+                candidate = load_runtime(bundle.path, threads=args.threads)
+                rows.append(_compare(reference, candidate, samples, method, block_size, levels, count))
+                print(rows[-1], flush=True)
     if args.output is not None:
         _write(args, rows)
     return 0
@@ -95,20 +109,51 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--calibration", type=Path, metavar="DIR", help="pictures (default: simulated scenes)"
     )
-    parser.add_argument("--samples", type=int, default=128, help="that GPTQ reads (default: 128)")
+    parser.add_argument(
+        "--samples", nargs="+", type=int, default=[64], metavar="N", help="that GPTQ reads (default: 64)"
+    )
+    parser.add_argument("--levels", nargs="+", type=int, choices=(16, 8, 4), default=[16])
     parser.add_argument("--seed", type=int, default=0, help="of those samples (default: 0)")
     parser.add_argument("--threads", type=int, default=0, help="default: one per physical core")
     return parser.parse_args()
 
 
+@contextmanager
+def _coarser(levels: int) -> Iterator[None]:
+    """Meanwhile 4-bit matrices take only the middle `levels` of their 16."""
+    bits = levels.bit_length() - 1
+
+    best_scales, nearest_levels = quantize.best_scales, quantize.nearest_levels
+
+    def scales(blocks: NDArray[np.float32], _: int) -> NDArray[np.float16]:
+        return best_scales(blocks, bits)
+
+    def nearest(blocks: NDArray[np.float32], chosen: NDArray[np.float32], _: int) -> NDArray[np.float32]:
+        return nearest_levels(blocks, chosen, bits)
+
+    with ExitStack() as stack:
+        for module in (quantize, gptq):
+            stack.enter_context(patch.object(module, "best_scales", scales))
+            stack.enter_context(patch.object(module, "nearest_levels", nearest))
+        yield
+
+
 def _compare(
-    reference: Runtime, candidate: Runtime, samples: list[Sample], method: str, block_size: int
+    reference: Runtime,
+    candidate: Runtime,
+    samples: list[Sample],
+    method: str,
+    block_size: int,
+    levels: int,
+    count: int,
 ) -> Row:
     with tqdm(total=len(samples), desc=f"{method} {block_size}", leave=False, disable=None) as bar:
         found = measure(reference, candidate, samples, progress=lambda done: bar.update(done - bar.n))
     files = candidate.bundle.manifest.files
     size = sum(entry["bytes"] for name, entry in files.items() if name.startswith(DECODER))
-    return Row(method, block_size, size, found.equal, found.samples, found.mean_kl, found.worst_kl)
+    return Row(
+        method, block_size, levels, count, size, found.equal, found.samples, found.mean_kl, found.worst_kl
+    )
 
 
 def _write(args: argparse.Namespace, rows: list[Row]) -> None:
