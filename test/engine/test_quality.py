@@ -113,3 +113,8 @@ def test_info_describes_a_bundle(tiny_checkpoint, tiny_bundle, tmp_path, capsys)
     assert "quality    not measured" in capsys.readouterr().out
     assert main(["info", str(tiny_checkpoint)]) == 1
     assert "is a checkpoint, not a bundle" in capsys.readouterr().err
+
+
+def test_auto_is_sixteen_bits_for_tensorrt(tiny_checkpoint, tmp_path):
+    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", vision_store=AUTO, backends=("tensorrt",))
+    assert bundle.manifest.precision["vision"] == "fp16"
