@@ -150,9 +150,10 @@ def _prepare(checkpoint: Path | None, work: Path, llama_python: str) -> list[Con
         "block128": ("--block-size", "128"),
         "block128-prefill8": ("--block-size", "128", "--prefill", "int8"),
     }
+    plain = ("--vision", "int8", "--quality", "0")  # neither the encoder nor the answers matter here
     for name, options in bundles.items():
         if not (work / name).exists():
-            _run(*cli, "build", str(checkpoint), "-o", str(work / name), "--quiet", *options)
+            _run(*cli, "build", str(checkpoint), "-o", str(work / name), "--quiet", *plain, *options)
     if not (gguf / "model-f16.gguf").exists():
         _run(*cli, "export-gguf", str(checkpoint), "-o", str(gguf), "--quiet")
         (gguf / f"{checkpoint.resolve().name}-f16.gguf").rename(gguf / "model-f16.gguf")
