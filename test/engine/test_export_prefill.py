@@ -70,6 +70,7 @@ def test_only_the_cache_wanted(engines, language_model, embeddings):
     assert cache.length == LONG
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
 @pytest.mark.parametrize(
     ("damaged", "count"),
     [
