@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from mobilevlm_ros.nodes.resources import private_environment
 
 # Before anything imports rclpy; child processes inherit it.
 os.environ.update(private_environment(dict(os.environ)))
+
+# A background job is started with Ctrl-C ignored, and hands that on to its children; some tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 NANO = ROOT / "models" / "nano" / "bundle"

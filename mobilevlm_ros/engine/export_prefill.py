@@ -38,6 +38,7 @@ class _Prefill(DecoderGraph):
 
     def write(self, on_layer: Callable[[], None]) -> None:
         self.graph.constant("least", np.array(_LEAST, np.float32))
+        self.graph.constant("nothing", np.zeros((), np.float32))
         residual = self._inputs()
         normed = self._norm(residual, "model.layers.0.input_layernorm")
         last = self.config.num_hidden_layers - 1
@@ -54,7 +55,13 @@ class _Prefill(DecoderGraph):
         # DynamicQuantizeMatMul has one scale for all tokens, and the first token's activations are
         # often hundreds of times larger than the others': bring all to the same range before, and back after.
         size = graph.node("ReduceMax", [graph.node("Abs", [x], f"{name}.abs")], f"{name}.max", axes=[-1])
-        size = graph.node("Max", [size, "least"], f"{name}.size")
+        # A maximum may pass over NaN, and 8-bit integers have none: what is damaged must stay so.
+        nothing = graph.node(
+            "Mul", [graph.node("ReduceMean", [x], f"{name}.mean", axes=[-1]), "nothing"], f"{name}.nothing"
+        )
+        size = graph.node(
+            "Add", [graph.node("Max", [size, "least"], f"{name}.bounded"), nothing], f"{name}.size"
+        )
         product = graph.node(
             "DynamicQuantizeMatMul",
             [

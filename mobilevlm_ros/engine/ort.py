@@ -190,7 +190,7 @@ class OrtLanguage:
         """Fills the cache by prefill.onnx."""
         past, tokens = cache.length, embeddings.shape[1]
         self._run(session, embeddings, cache.buffers, past, None)
-        for buffer in cache.buffers[-2:]:  # most of what goes wrong in a layer reaches the last one
+        for buffer in cache.buffers[-2:]:  # whatever goes wrong in a layer reaches the last one
             check_finite(buffer[:, :, past : past + tokens], "the decoder's cache")
         cache.length += tokens
 

@@ -131,7 +131,7 @@ def test_eight_bits_keep_the_direction_of_every_embedding(tmp_path, projector, s
 
 def test_scales_per_block_survive_massive_activations(tmp_path):
     """Trained towers have channels a hundred times the others, which one scale for all then costs bits."""
-    model = model_of()
+    model = model_of(vision=dataclasses.replace(TINY.vision, intermediate_size=1024))  # 32 blocks, one spoilt
     with torch.no_grad():
         for layer in model.vision.encoder.layers:
             layer.mlp.fc1.bias[3] += 100
@@ -139,4 +139,4 @@ def test_scales_per_block_survive_massive_activations(tmp_path):
     with torch.inference_mode():
         expected = model.encode_images(torch.from_numpy(normalize(pixels))).numpy()
     whole, block = (np.abs(run(model, tmp_path, pixels, s) - expected).mean() for s in ("int8", "int8-block"))
-    assert block < whole / 3
+    assert block < whole / 2
