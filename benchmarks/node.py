@@ -170,11 +170,11 @@ def burst(photo: Path, clients: int, each: int) -> list[str]:
     ]
 
 
-def preemption(photo: Path, name: str, bundle: str, count: int) -> list[str]:
+def preemption(photo: Path, name: str, bundle: str, count: int, **more: object) -> list[str]:
     """How long a question waits for its turn while captions are being made all the time."""
     waits, paces = [], []
     with (
-        processes(1, 10.0, photo, bundle=bundle, caption_rate=20.0, caption_max_tokens=400) as node,
+        processes(1, 10.0, photo, bundle=bundle, caption_rate=20.0, caption_max_tokens=400, **more) as node,
         AskImageClient() as client,
     ):
         ready(client, node)
@@ -221,15 +221,16 @@ def main() -> None:
             "preemption": lambda: [
                 *preemption(photo, "nano that never stops", str(endless), args.count // 4),
                 *(
-                    preemption(photo, args.slow_bundle.name, str(args.slow_bundle), 12)
+                    preemption(photo, args.slow_bundle.name, str(args.slow_bundle), 12, self_test=False)
                     if args.slow_bundle
                     else ()
                 ),
             ],
         }
         for name in args.only or parts:
-            rows += parts[name]()
-            print(rows[-1], flush=True)
+            made = parts[name]()
+            rows += made
+            print("\n".join(made), flush=True)
     cpu = next((s for s in Path("/proc/cpuinfo").read_text().splitlines() if s.startswith("model name")), "")
     text = "\n".join(
         [

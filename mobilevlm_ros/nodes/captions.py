@@ -86,6 +86,11 @@ class Captioner:
         subject = self._subjects.get(camera)
         return None if subject is None or subject.last is None else (subject.last.frame, subject.last.answer)
 
+    @property
+    def listened(self) -> bool:
+        """Whether somebody listened at the last tick."""
+        return self._listened > 0
+
     def tick(self) -> None:
         """Submit what is due; call it often (it costs next to nothing)."""
         listened = self._captions.get_subscription_count() + self._other_listeners()

@@ -24,11 +24,13 @@ from mobilevlm_ros.nodes.self_test import Verdict, self_test
 from mobilevlm_ros.nodes.standing import Standing
 from mobilevlm_ros.nodes.status import Refused, status_of
 
-REFRESH_PERIOD = 0.5
-"""Seconds between looks at the cameras' topics: who publishes, and how old the newest frame is."""
+REFRESH_PERIOD = 1.0
+"""Seconds between looks at the cameras' topics: who publishes, how old the newest frame is (by taking it)."""
 
-STANDING_TICK = 0.05
-"""Seconds between looks at which captions, monitors and reports are due."""
+STANDING_TICK, IDLE_TICK = 0.05, 0.25
+"""Seconds between looks at what is due unasked, and at whether somebody listens again. Each wakes the
+executor, which costs a millisecond.
+"""
 
 _UNCONFIGURED = "the node is not configured yet: run `ros2 lifecycle set <node> configure`, then activate"
 _INACTIVE = "the node is not active: run `ros2 lifecycle set <node> activate`"
@@ -51,6 +53,7 @@ class MobileVLMNode(LifecycleNode):
         self.reception = Reception(self, self.situation)
         self._reloader = Reloader(self, self.situation, self._on_swapped)
         self._standing: Standing | None = None
+        self._ticker: Any = None
         self._pulses: list[Any] = []  # timers that run while the node is active
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
@@ -99,7 +102,8 @@ class MobileVLMNode(LifecycleNode):
         self._pulses.append(self.create_timer(REFRESH_PERIOD, self._refresh_cameras, clock=self._steady))
         if self._standing is not None:
             self._standing.start(self.situation.cameras)
-            self._pulses.append(self.create_timer(STANDING_TICK, self._standing.tick, clock=self._steady))
+            self._ticker = self.create_timer(STANDING_TICK, self._tick, clock=self._steady)
+            self._pulses.append(self._ticker)
         self.situation.status = Status(code=Status.OK)
         self.get_logger().info("active: ask on " + self.resolve_service_name("ask_image"))
         return super().on_activate(state)
@@ -153,6 +157,7 @@ class MobileVLMNode(LifecycleNode):
         for timer in self._pulses:
             self.destroy_timer(timer)
         self._pulses = []
+        self._ticker = None
         if self._standing is not None:
             self._standing.stop(reason)
         self.reception.cancel_all()
@@ -169,6 +174,14 @@ class MobileVLMNode(LifecycleNode):
             self.situation.model.close()
             self.situation.model = None
             release_memory()
+
+    def _tick(self) -> None:
+        if self._standing is None or self._ticker is None:
+            return
+        self._standing.tick()
+        period = int((IDLE_TICK if self._standing.idle else STANDING_TICK) * 1e9)
+        if self._ticker.timer_period_ns != period:
+            self._ticker.timer_period_ns = period
 
     def _refresh_cameras(self) -> None:
         for camera in self.situation.cameras.values():

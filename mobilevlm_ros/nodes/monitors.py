@@ -120,6 +120,11 @@ class Monitors:
         self.stop(reason)
         self._node.destroy_publisher(self._publisher)
 
+    @property
+    def watched(self) -> bool:
+        """Whether there are any monitors."""
+        return bool(self._watches)
+
     def tick(self) -> None:
         """Submit what is due; call it often (it costs next to nothing)."""
         now = monotonic()

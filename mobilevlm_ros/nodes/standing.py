@@ -68,6 +68,11 @@ class Standing:
         self._annotated.close()
         self._metrics.close()
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do until somebody listens: no monitors, nobody who hears captions."""
+        return not (self.monitors.watched or self.captioner.listened)
+
     def tick(self) -> None:
         """Do what is due; call it often."""
         if self._stale_file:
