@@ -27,6 +27,7 @@ else:
 
     from mobilevlm_ros.nodes.children import Child
     from mobilevlm_ros.nodes.client import AskImageClient
+    from mobilevlm_ros.nodes.reception import SERVICE_QOS
 
 RESEND = 5.0
 """Seconds without a response after which a request is taken for lost."""
@@ -62,9 +63,12 @@ class Graph:
         return value
 
     def client_of(self, kind: Any, service: str) -> Any:
-        """The one client of a service. Made early, it is known to the server when its first request comes."""
+        """The one client of a service. Made early, it is known to the server when its first request comes.
+
+        With the default depth a burst of more than 10 responses would push out the first ones.
+        """
         if service not in self._clients:
-            self._clients[service] = self.node.create_client(kind, service)
+            self._clients[service] = self.node.create_client(kind, service, qos_profile=SERVICE_QOS)
         return self._clients[service]
 
     def call(self, kind: Any, service: str, request: Any, *, once: bool = False) -> Any:
