@@ -253,17 +253,15 @@ class InferenceWorker:
         with self._changed:
             over = self._take_over(self._clock())
             urgent = any(t.priority < ticket.priority for t in self._waiting)
-            if urgent and ticket.resumable and not ticket.cancelled:
+            # Decided once: whoever cancels it from now on meets it among the waiting.
+            aside = urgent and ticket.resumable and not ticket.cancelled
+            if aside:
                 self._waiting.append(ticket)  # may pass the capacity by one: it was admitted long ago
         for lost in over:
             _end(lost, _reason(lost))
-        if urgent and (not ticket.resumable or ticket.cancelled):
-            gone = (
-                _reason(ticket)
-                if ticket.cancelled
-                else Busy("gave way to a more urgent request: ask again later")
-            )
-            _end(ticket, gone)
+        if urgent and not aside:
+            gave_way = Busy("gave way to a more urgent request: ask again later")
+            _end(ticket, _reason(ticket) if ticket.cancelled else gave_way)
         return urgent
 
 

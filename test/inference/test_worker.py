@@ -87,6 +87,27 @@ def test_work_that_cannot_resume_gives_way_for_good(worker: InferenceWorker) -> 
         hold.ticket.future.result(LIMIT)
 
 
+def test_work_that_is_cancelled_while_it_is_set_aside_ends_once(worker: InferenceWorker) -> None:
+    gate, started = threading.Event(), threading.Event()
+
+    def caption() -> Generator[None, None, None]:
+        started.set()
+        gate.wait(LIMIT)
+        yield None
+
+    running = worker.submit(caption, priority=Priority.CAPTION)
+    assert started.wait(LIMIT)
+    # Its future ends between the decision to set the caption aside and the end of that.
+    late = worker.submit(steps([], "late"), timeout=0.0)
+    late.future.add_done_callback(lambda _: running.cancel())
+    question = worker.submit(steps([], "q"))
+    gate.set()
+    assert question.future.result(LIMIT) == "q"
+    with pytest.raises(RequestCancelled):
+        running.future.result(LIMIT)
+    assert worker.submit(steps([], "again")).future.result(LIMIT) == "again"
+
+
 def test_a_full_queue_refuses_equals_and_lets_the_urgent_in(worker: InferenceWorker) -> None:
     hold = Hold(worker)
     captions = [worker.submit(steps([], "c"), priority=Priority.CAPTION) for _ in range(4)]
