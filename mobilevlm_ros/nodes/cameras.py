@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Any
 
 from mobilevlm_msgs.msg import Status
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.time import Time
 from sensor_msgs.msg import Image
 
 from mobilevlm_ros.errors import ImageError
@@ -19,6 +17,7 @@ from mobilevlm_ros.inference.types import Frame
 from mobilevlm_ros.nodes.conversion import compressed_to_rgb, image_to_rgb
 from mobilevlm_ros.nodes.history import JITTER_NS, History, Kept
 from mobilevlm_ros.nodes.image_topic import ImageTopic
+from mobilevlm_ros.nodes.stamps import to_nanoseconds
 from mobilevlm_ros.nodes.status import Refused
 
 YEAR = 365 * 86400.0
@@ -186,8 +185,7 @@ class Camera:
         except ImageError as error:
             self.counters.invalid += 1
             raise ImageError(f"{self.topic}: {error}") from error
-        stamp = message.header.stamp
-        frame = Frame(rgb, stamp.sec * 1_000_000_000 + stamp.nanosec, message.header.frame_id, self.name)
+        frame = Frame(rgb, to_nanoseconds(message.header.stamp), message.header.frame_id, self.name)
         with self._lock:
             if kept is self._history.newest:
                 self._converted = (kept, frame)
@@ -200,9 +198,8 @@ class Camera:
     def _take(self) -> None:
         """Take the newest sample, if there is one."""
         for message in self._topic.take():
-            stamp = message.header.stamp
             # A publisher that fills no stamps gets the time of arrival, as near as we know it.
-            stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec or self._clock.now().nanoseconds
+            stamp_ns = to_nanoseconds(message.header.stamp) or self._clock.now().nanoseconds
             self._history.add(Kept(message, stamp_ns))
             self._converted = None
             self.counters.taken += 1
@@ -231,8 +228,3 @@ class Camera:
         if self._topic.silent_for > 1.0 and self.publishers:
             return text + f"{self.trouble()}; or allow a larger max_age"
         return text + "check that the camera still publishes, or allow a larger max_age"
-
-
-def to_time_message(stamp_ns: int) -> Any:
-    """builtin_interfaces/Time of nanoseconds."""
-    return Time(nanoseconds=stamp_ns).to_msg()

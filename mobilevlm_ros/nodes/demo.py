@@ -29,6 +29,7 @@ from mobilevlm_ros.nodes.client_text import as_text
 from mobilevlm_ros.nodes.demo_questions import judge, pick_questions
 from mobilevlm_ros.nodes.demo_table import Row, Table
 from mobilevlm_ros.nodes.resources import private_environment
+from mobilevlm_ros.nodes.stamps import to_nanoseconds
 from mobilevlm_ros.nodes.status import name_of
 from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene import Scene
@@ -68,8 +69,7 @@ class Demo:
             response = self._ask(question.text, question.choices)
             if response.status.code in _HOPELESS:
                 raise MobileVLMError(f"the node answers {as_text(response)}")
-            stamp = response.header.stamp
-            seconds = (stamp.sec * 1_000_000_000 + stamp.nanosec - start_ns) * 1e-9
+            seconds = (to_nanoseconds(response.header.stamp) - start_ns) * 1e-9
             if response.status.code == Status.OK:
                 verdict = judge(scene, question, response.answer, seconds)
                 answer, truth, right = response.answer, verdict.truth, verdict.right
@@ -118,9 +118,9 @@ class Demo:
         if not self._captions and any(row.confidence for row in self.rows):
             self._wait("a caption", lambda: bool(self._captions))
         for caption in self._captions[-2:]:
-            stamp = caption.header.stamp.sec + caption.header.stamp.nanosec * 1e-9
+            seconds = to_nanoseconds(caption.header.stamp) * 1e-9
             print(
-                f"caption of {stamp:.3f} ({caption.header.frame_id}): {' '.join(caption.text.split())} "
+                f"caption of {seconds:.3f} ({caption.header.frame_id}): {' '.join(caption.text.split())} "
                 f"[{caption.confidence:.2f}]"
             )
 

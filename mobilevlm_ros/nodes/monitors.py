@@ -20,11 +20,12 @@ from mobilevlm_ros.inference.monitors import MAX_MONITORS, Monitor
 from mobilevlm_ros.inference.statistics import Statistics
 from mobilevlm_ros.inference.types import Frame, Latency
 from mobilevlm_ros.inference.worker import Priority
-from mobilevlm_ros.nodes.cameras import Camera, to_time_message
+from mobilevlm_ros.nodes.cameras import Camera
 from mobilevlm_ros.nodes.evaluation import Evaluation, evaluate
 from mobilevlm_ros.nodes.model import Model
 from mobilevlm_ros.nodes.pictures import jpeg_message
 from mobilevlm_ros.nodes.responses import header_of, latency_message
+from mobilevlm_ros.nodes.stamps import to_message
 from mobilevlm_ros.nodes.status import status_of
 
 PATIENCE = 5.0
@@ -251,7 +252,7 @@ class Monitors:
             probability=watch.probability,
             state=int(watch.state),
             changed=changed,
-            since=to_time_message(watch.gate.since_ns),
+            since=to_message(watch.gate.since_ns),
             threshold_up=monitor.threshold_up,
             threshold_down=monitor.threshold_down,
             hold_time=monitor.hold_time,

@@ -23,6 +23,7 @@ from mobilevlm_ros.nodes.cameras import Camera
 from mobilevlm_ros.nodes.conversations import system_prompt
 from mobilevlm_ros.nodes.conversion import compressed_to_rgb, image_to_rgb
 from mobilevlm_ros.nodes.history import Kept
+from mobilevlm_ros.nodes.stamps import to_nanoseconds
 from mobilevlm_ros.nodes.status import Refused
 
 EVERY = "*"
@@ -103,7 +104,7 @@ class Question:
         raw = _has_image(self.fields)
         sent = self.fields.image if raw else self.fields.compressed_image
         rgb = image_to_rgb(sent) if raw else compressed_to_rgb(sent)
-        return Frame(rgb, _nanoseconds(sent.header.stamp), sent.header.frame_id, self.fields.camera)
+        return Frame(rgb, to_nanoseconds(sent.header.stamp), sent.header.frame_id, self.fields.camera)
 
 
 def read_questions(
@@ -161,7 +162,7 @@ def read_questions(
             # Put to all cameras, a conversation is one with each: it is about each one's own pictures.
             session=f"{session}\n{camera.name}" if session and each and camera is not None else session,
             arrival_ns=node.get_clock().now().nanoseconds,
-            stamp_ns=_nanoseconds(fields.stamp),
+            stamp_ns=to_nanoseconds(fields.stamp),
             max_age=fields.max_age or parameter["max_age"],
             wait_for_frame=fields.wait_for_frame,
             timeout=None if timeout < 0 else timeout,
@@ -191,7 +192,7 @@ def _cameras(fields: Any, cameras: Mapping[str, Camera]) -> list[Camera | None]:
     if _has_image(fields) and compressed:
         raise OptionError("both image and compressed_image are filled: send at most one")
     if _has_image(fields) or compressed:
-        if _nanoseconds(fields.stamp):
+        if to_nanoseconds(fields.stamp):
             raise OptionError("a stamp names a camera's frame, but a picture was sent: leave one of them out")
         return [None]
     if fields.camera == EVERY:
@@ -219,10 +220,6 @@ def _region(roi: Any) -> Region | None:
     if roi.width == 0 or roi.height == 0:
         return None
     return Region(roi.x_offset, roi.y_offset, roi.width, roi.height)
-
-
-def _nanoseconds(stamp: Any) -> int:
-    return int(stamp.sec * 1_000_000_000 + stamp.nanosec)
 
 
 _DEFAULTS = ("max_age", "timeout", "max_tokens", "max_question_length", "sessions_max")

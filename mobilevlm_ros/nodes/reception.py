@@ -145,14 +145,13 @@ class Reception:
         try:
             presets = self._situation.require().loaded.presets
             questions = read_questions(fields, self._node, self._situation.cameras, presets)
-        except Exception as error:  # becomes the status
-            self._log(error)
-            fill(result, None, error, visit.arrival)
-        else:
             if fields.camera == EVERY and questions[0].camera is not None:
                 await self._answer_all(questions, result, visit, progress)
             else:
                 await self._answer(questions[0], result, visit, progress)
+        except Exception as error:  # becomes the status: without a response the client would wait for ever
+            self._log(error)
+            fill(result, None, error, visit.arrival)
         finally:
             self._visits.pop(key, None)
         if fields.question:  # without one it is a client that looks whether our responses reach it

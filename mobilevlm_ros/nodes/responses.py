@@ -13,8 +13,8 @@ from std_msgs.msg import Header
 
 from mobilevlm_ros.errors import RequestCancelled, RequestTimeout
 from mobilevlm_ros.inference.types import Answer, Frame, Latency
-from mobilevlm_ros.nodes.cameras import to_time_message
 from mobilevlm_ros.nodes.question import EVERY
+from mobilevlm_ros.nodes.stamps import to_message
 from mobilevlm_ros.nodes.status import status_of
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def fill_summary(result: Any, parts: Sequence[Any], arrival: float) -> None:
 
 def header_of(frame: Frame) -> Header:
     """The header that a frame came with."""
-    return Header(stamp=to_time_message(frame.stamp_ns), frame_id=frame.frame_id)
+    return Header(stamp=to_message(frame.stamp_ns), frame_id=frame.frame_id)
 
 
 def latency_message(latency: Latency, total: float) -> LatencyMessage:

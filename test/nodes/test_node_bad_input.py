@@ -169,6 +169,13 @@ def test_malformed_compressed_images_in_the_request(refused) -> None:
         refused(Status.INVALID_IMAGE, compressed_image=CompressedImage(format="jpeg", data=bytes(data)))
 
 
+def test_a_stamp_before_all_time_comes_back_as_it_was(ask: Ask) -> None:
+    strange = image()
+    strange.header.stamp.sec, strange.header.stamp.nanosec = -7, 500_000_000
+    response = ask(image=strange, max_tokens=1)
+    assert response.status.code == Status.OK and response.header.stamp == strange.header.stamp
+
+
 def test_two_pictures_at_once(refused) -> None:
     both = {"image": image(), "compressed_image": compressed(np.zeros((8, 8, 3), np.uint8))}
     assert "at most one" in refused(Status.INVALID_PARAMETER, **both)
