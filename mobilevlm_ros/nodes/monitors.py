@@ -158,9 +158,12 @@ class Monitors:
             for watch in watches
         ]
 
-        def work() -> Generator[str, None, str]:
-            for watch in watches:  # slow is not the same as never: an evaluation that began is a turn
+        def turn(_: object = None) -> None:  # slow is not the same as never
+            for watch in watches:
                 watch.last_turn = monotonic()
+
+        def work() -> Generator[str, None, str]:
+            turn()
             return (yield from evaluate(self._model, camera, batch, submitted))
 
         def finished(future: Any) -> None:  # on the inference thread
@@ -177,7 +180,9 @@ class Monitors:
                 self._fail(watches, error)
 
         try:
-            ticket = self._model.worker.submit(work, priority=Priority.MONITOR, source=camera.name)
+            ticket = self._model.worker.submit(
+                work, priority=Priority.MONITOR, source=camera.name, on_step=turn
+            )
         except Busy:
             self.dropped += 1
             return
