@@ -2,6 +2,7 @@
 """The node on a robot: ros2 launch mobilevlm_ros mobilevlm.launch.py image:=/front/image_raw"""
 
 import os
+import shutil
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
@@ -19,6 +20,13 @@ SWITCH = ["true", "false"]
 PROFILE = (
     f"FAST{'RTPS' if os.environ.get('ROS_DISTRO') in ('humble', 'jazzy') else 'DDS'}_DEFAULT_PROFILES_FILE"
 )
+
+# A launch that is ended by SIGTERM or SIGKILL leaves its processes running (ros2/launch issue 666): ours get
+# SIGTERM then.
+PREFIX = [
+    "setpriv --pdeathsig TERM " if shutil.which("setpriv") else "",
+    LaunchConfiguration("launch-prefix", default=""),
+]
 
 ARGUMENTS = {
     "image": ("image", "Topic of the raw images (sensor_msgs/Image).", None),
@@ -76,6 +84,7 @@ def _node(context: LaunchContext) -> list[Node]:
     node = Node(
         package="mobilevlm_ros",
         executable="mobilevlm_node",
+        exec_name="mobilevlm_node",  # in the log, instead of setpriv
         name=LaunchConfiguration("name"),
         namespace=LaunchConfiguration("namespace"),
         parameters=[
@@ -91,6 +100,7 @@ def _node(context: LaunchContext) -> list[Node]:
         ros_arguments=["--log-level", LaunchConfiguration("log_level")],
         respawn=LaunchConfiguration("respawn").perform(context) == "true",
         respawn_delay=2.0,
+        prefix=PREFIX,
         output="screen",
     )
     return [node]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node and two simulated cameras on a desk: ros2 launch mobilevlm_ros simulation.launch.py seed:=3"""
 
+import shutil
+
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -13,6 +15,12 @@ from launch import LaunchDescription
 
 SHARE = FindPackageShare("mobilevlm_ros")
 CAMERAS = ("front", "rear")
+
+# As in mobilevlm.launch.py: SIGTERM when launch is gone.
+PREFIX = [
+    "setpriv --pdeathsig TERM " if shutil.which("setpriv") else "",
+    LaunchConfiguration("launch-prefix", default=""),
+]
 
 ARGUMENTS = {
     "seed": ("0", "Seed of the scene before the front camera; the rear one sees the scene of seed + 100."),
@@ -44,9 +52,11 @@ def _camera(index: int, name: str) -> Node:
     return Node(
         package="mobilevlm_ros",
         executable="camera_node",
+        exec_name="camera_node",  # in the log, instead of setpriv
         name=f"{name}_camera",
         parameters=[parameters],
         remappings=[(topic, f"{name}/{topic}") for topic in ("image", "image/compressed")],
+        prefix=PREFIX,
         output="screen",
     )
 

@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -45,12 +50,17 @@ def test_the_simulation_has_two_cameras_and_rviz_on_request(description: Callabl
     assert nodes[-1].condition is not None
 
 
-def test_the_simulation_answers(description: Callable[[str], Any], tmp_path: Path) -> None:
+@pytest.fixture
+def installed(description: Callable[[str], Any]) -> None:
+    """Skips a test where `ros2 launch` would not find this package."""
     packages = pytest.importorskip("ament_index_python.packages")
     try:
         packages.get_package_share_directory("mobilevlm_ros")
     except packages.PackageNotFoundError:
         pytest.skip("mobilevlm_ros is not installed where ros2 launch would find it")
+
+
+def test_the_simulation_answers(installed: None) -> None:
     from launch.actions import IncludeLaunchDescription
     from launch.launch_description_sources import PythonLaunchDescriptionSource
 
@@ -80,6 +90,47 @@ def test_the_simulation_answers(description: Callable[[str], Any], tmp_path: Pat
     assert [answer.status.code for answer in answers] == [1, 1], answers[0].status.message
     assert answers[0].header.frame_id == "front_optical_frame"
     assert answers[1].header.frame_id == "rear_optical_frame"
+
+
+LAUNCH_AND_WAIT = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+service = LaunchService()
+source = PythonLaunchDescriptionSource(sys.argv[1])
+service.include_launch_description(LaunchDescription([IncludeLaunchDescription(source)]))
+service.run()
+"""
+
+
+def runs(pid: int) -> bool:
+    """Whether a process exists and has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def eventually(condition: Callable[[], Any]) -> Any:
+    """The value of a condition, once it holds."""
+    end = monotonic() + 60.0
+    while not (value := condition()):
+        assert monotonic() < end
+        sleep(0.02)
+    return value
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) is not installed")
+def test_no_node_outlives_its_launch(installed: None, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", LAUNCH_AND_WAIT, str(LAUNCH / "simulation.launch.py")]
+    with subprocess.Popen(command, start_new_session=True) as launch:
+        children = Path(f"/proc/{launch.pid}/task/{launch.pid}/children")
+        nodes = eventually(lambda: len(found := children.read_text().split()) == 3 and found)
+        launch.send_signal(number)
+        launch.wait(60)
+    eventually(lambda: not any(runs(int(pid)) for pid in nodes))
 
 
 def test_the_parameter_file_names_every_parameter_with_its_default() -> None:
