@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import wraps
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -38,6 +39,23 @@ _SHUT_DOWN = "the node was shut down: start it again"
 _FAILED = "a lifecycle transition failed (see the log): configure the node again"
 
 
+Transition = Callable[["MobileVLMNode", LifecycleState], TransitionCallbackReturn]
+
+
+def _logged(transition: Transition) -> Transition:
+    """rclpy turns an exception in a transition into its error state, and drops the exception."""
+
+    @wraps(transition)
+    def run(node: MobileVLMNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception:
+            node.get_logger().error(f"{transition.__name__} failed:\n{traceback.format_exc()}")
+            raise
+
+    return run
+
+
 class MobileVLMNode(LifecycleNode):
     """The lifecycle. Everything here runs on the executor's thread.
 
@@ -64,6 +82,7 @@ class MobileVLMNode(LifecycleNode):
             if self.situation.model is not None:
                 self.trigger_activate()
 
+    @_logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the bundle; on failure stay unconfigured with the reason in the log and in every status."""
         wrong = self._settings.problems() or [text for text in [standing.problem(self)] if text]
@@ -84,6 +103,7 @@ class MobileVLMNode(LifecycleNode):
         )
         return super().on_configure(state)
 
+    @_logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to the cameras and answer, if the model passes its self-test."""
         try:
@@ -108,16 +128,19 @@ class MobileVLMNode(LifecycleNode):
         self.get_logger().info("active: ask on " + self.resolve_service_name("ask_image"))
         return super().on_activate(state)
 
+    @_logged
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop listening and watching; the model stays loaded. Questions on their way get CANCELLED."""
         self._stop(_INACTIVE)
         return super().on_deactivate(state)
 
+    @_logged
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model."""
         self._free(_UNCONFIGURED)
         return super().on_cleanup(state)
 
+    @_logged
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything; the node cannot be configured again."""
         self._free(_SHUT_DOWN)

@@ -7,6 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.expand_topic_name import expand_topic_name
+from rclpy.validate_full_topic_name import validate_full_topic_name
+
 from mobilevlm_ros.errors import ConfigurationError, QuestionError
 from mobilevlm_ros.inference.assistant import CAPTION_PROMPT
 from mobilevlm_ros.inference.monitors import load_monitors
@@ -40,6 +44,14 @@ class Spec:
 def _check_cameras(names: Sequence[str]) -> str:
     if not names or len(set(names)) != len(names) or "*" in names:
         return f"cameras is {list(names)!r}: give at least one name, each once, and not '*' (all of them)"
+    for name in filter(None, names):
+        try:
+            validate_full_topic_name(expand_topic_name(f"{name}/image", "node", "/"))
+        except (InvalidTopicNameException, ValueError):
+            return (
+                f"cameras holds {name!r}, which cannot be part of a topic's name: take letters, digits and "
+                "underscores, a letter first; slashes may stand between"
+            )
     return ""
 
 
