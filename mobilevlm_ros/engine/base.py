@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -63,6 +63,20 @@ class VisionEngine(Protocol):
         """
 
 
+class Branches(Protocol):
+    """Continuations of one prompt that grow side by side: each sees the prompt and its own tokens."""
+
+    def read(
+        self, pieces: Mapping[int, NDArray[np.float32]], num_logits: int = 1
+    ) -> dict[int, NDArray[np.float32]]:
+        """Continues the branches of these numbers by f32 [T, H], T >= 1; a new number begins a branch.
+
+        Returns the logits f32 [min(num_logits, T), V] of each one's last positions: but for rounding what
+        `forward` on a copy of the prompt's cache gives. Raises what `forward` raises; the branches are
+        useless then, the cache is not.
+        """
+
+
 class LanguageEngine(Protocol):
     """Decoder-only language model over embeddings."""
 
@@ -100,7 +114,14 @@ class LanguageEngine(Protocol):
     ) -> list[NDArray[np.float32]]:
         """Reads each continuation f32 [T_i, H] by itself after what `cache` (batch 1) holds.
 
-        Returns the logits f32 [min(num_logits, T_i), V] of each one's last positions: what `forward` on a
-        copy of the cache gives. The cache is as it was and needs no room to grow. Raises what `forward`
-        raises.
+        Returns the logits f32 [min(num_logits, T_i), V] of each one's last positions: but for rounding what
+        `forward` on a copy of the cache gives. The cache is as it was and needs no room to grow. Raises what
+        `forward` raises.
+        """
+
+    def branches(self, cache: KVCache, room: int) -> Branches | None:
+        """Branches behind what `cache` (batch 1) holds, with room for that many tokens in all.
+
+        The cache must not be used until the branches are done with; it is as it was then. None where the
+        backend reads one sequence at a time. Raises ContextOverflow when `room` is more than the context has.
         """

@@ -18,22 +18,25 @@ def branch_in_turn(
     cache: KVCache,
     num_logits: int,
 ) -> list[NDArray[np.float32]]:
-    """LanguageEngine.branch by `forward` and `truncate`, in the room behind what the cache holds.
-
-    One masked row for all could gain at most 2 to 9 % in 4 bits on a CPU: benchmarks/frame_batch.py.
-    """
-    if cache.batch != 1:
-        raise ValueError(f"continuations need a cache of one row, this one has {cache.batch}")
+    """LanguageEngine.branch by `forward` and `truncate`, in the room behind what the cache holds."""
+    check_branches(continuations, cache, engine.max_length)
     length = cache.length
     longest = length + max(map(len, continuations), default=0)
-    if longest > engine.max_length:
-        raise ContextOverflow(
-            f"{length} tokens and {longest - length} more do not fit the model's context of "
-            f"{engine.max_length}; shorten the question or the session"
-        )
     room = cache if longest <= cache.capacity else cache.copy(capacity=longest)
     results = []
     for tokens in continuations:
         results.append(engine.forward(tokens[None], room, min(num_logits, len(tokens)))[0])
         room.truncate(length)
     return results
+
+
+def check_branches(continuations: Sequence[NDArray[np.float32]], cache: KVCache, max_length: int) -> None:
+    """Raises ValueError unless the cache has one row, ContextOverflow when the longest does not fit."""
+    if cache.batch != 1:
+        raise ValueError(f"continuations need a cache of one row, this one has {cache.batch}")
+    longest = max(map(len, continuations), default=0)
+    if cache.length + longest > max_length:
+        raise ContextOverflow(
+            f"{cache.length} tokens and {longest} more do not fit the model's context of {max_length}; "
+            "shorten the question or the session"
+        )

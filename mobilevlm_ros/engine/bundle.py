@@ -18,7 +18,9 @@ MANIFEST = "bundle.json"
 SCHEMA_VERSION = 1
 VISION = "vision.onnx"
 DECODER = "decoder.onnx"
+DECODER_TREE = "decoder.tree.onnx"
 PREFILL = "prefill.onnx"
+PREFILL_TREE = "prefill.tree.onnx"
 EMBEDDINGS = "embeddings.npy"
 TOKENIZER = "tokenizer.model"
 

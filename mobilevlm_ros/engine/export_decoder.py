@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mobilevlm_ros.engine.export_tree import write_tree
 from mobilevlm_ros.engine.onnx_graph import CONTRIB, GraphWriter, Weights
 from mobilevlm_ros.engine.quantize import BITS, BLOCK_SIZES, QuantizedMatrix, quantize
 from mobilevlm_ros.errors import CheckpointError
@@ -33,7 +34,7 @@ class DecoderPrecision:
     """Weights that share a scale: 32 is more accurate, 128 smaller and a little faster."""
     overrides: Mapping[str, int] = field(default_factory=dict)
     """Bits for matrices whose name matches a pattern, e.g. {'lm_head': 8, '*.down_proj': 8}. Names are the
-    checkpoint's without `.weight`; fused projections are `*.qkv_proj`."""
+    checkpoint's without `.weight`; fused projections are `*.qkv_proj` and `*.gate_up_proj`."""
     accuracy_level: int = 4
     """MatMulNBits' compute type: 4 rounds activations to 8 bits (3.5 to 4 times faster decode), 0 is f32."""
 
@@ -70,7 +71,7 @@ def export_decoder(
     on_layer: Callable[[], None] = lambda: None,
     quantizer: Quantizer = round_to_nearest,
 ) -> list[str]:
-    """Writes `path` and its data file, and returns their names.
+    """Writes `path`, its data file and its tree (export_tree), and returns their names.
 
     `on_layer` is called after each layer and after the head.
 
@@ -89,7 +90,7 @@ def export_decoder(
     with GraphWriter(path) as graph:
         DecoderGraph(graph, weights, config, precision, quantizer).write(on_layer)
         graph.save("mobilellama")
-        return graph.files
+        return [*graph.files, write_tree(path)]
 
 
 class DecoderGraph:
@@ -156,8 +157,7 @@ class DecoderGraph:
     def _attention(self, x: str, layer: int) -> str:
         graph, config = self.graph, self.config
         name = f"model.layers.{layer}.self_attn"
-        fused = np.concatenate([self.weights(f"{name}.{part}_proj.weight") for part in "qkv"])
-        qkv = self._matmul(x, f"{name}.qkv_proj", fused)
+        qkv = self._fused(x, f"{name}.qkv_proj", [f"{name}.{part}_proj" for part in "qkv"])
         shape: list[int | str] = ["batch", config.num_key_value_heads, "capacity", config.head_dim]
         past = [graph.input(f"past.{layer}.{kind}", np.float32, shape) for kind in ("key", "value")]
         present = [f"present.{layer}.{kind}" for kind in ("key", "value")]
@@ -176,12 +176,18 @@ class DecoderGraph:
         return f"{name}.output"
 
     def _mlp(self, x: str, name: str) -> str:
-        gate = self._linear(x, f"{name}.gate_proj")
+        # As one matrix: the input is rounded once, and threads meet once, which a single token feels.
+        both = self._fused(x, f"{name}.gate_up_proj", [f"{name}.gate_proj", f"{name}.up_proj"])
+        width = self.config.intermediate_size
+        sizes = self.graph.constant("gate_up.sizes", np.array([width, width], np.int64))
+        gate, up = self.graph.nodes("Split", [both, sizes], [f"{name}.gate", f"{name}.up"], axis=-1)
         gate = self.graph.node(
             "Mul", [gate, self.graph.node("Sigmoid", [gate], f"{name}.sigmoid")], f"{name}.silu"
         )
-        product = self.graph.node("Mul", [gate, self._linear(x, f"{name}.up_proj")], f"{name}.product")
-        return self._linear(product, f"{name}.down_proj")
+        return self._linear(self.graph.node("Mul", [gate, up], f"{name}.product"), f"{name}.down_proj")
+
+    def _fused(self, x: str, name: str, parts: Sequence[str]) -> str:
+        return self._matmul(x, name, np.concatenate([self.weights(f"{part}.weight") for part in parts]))
 
     def _linear(self, x: str, name: str) -> str:
         return self._matmul(x, name, self.weights(f"{name}.weight"))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.export_decoder import DecoderGraph, DecoderPrecision, round_to_nearest
+from mobilevlm_ros.engine.export_tree import write_tree
 from mobilevlm_ros.engine.onnx_graph import CONTRIB, GraphWriter, Weights
 from mobilevlm_ros.engine.vision_layers import INT8_RANGE
 from mobilevlm_ros.model.config import LanguageConfig
@@ -20,7 +21,7 @@ _LEAST = np.finfo(np.float32).tiny
 def export_prefill(
     weights: Weights, config: LanguageConfig, path: Path, on_layer: Callable[[], None] = lambda: None
 ) -> list[str]:
-    """Writes `path` and its data file, and returns their names.
+    """Writes `path`, its data file and its tree (export_tree), and returns their names.
 
     Inputs and outputs are those of export_decoder less `num_logits` and `logits`: this graph only fills the
     cache. Weights have 8 bits and a scale per output, activations 8 bits and a scale per token.
@@ -29,7 +30,7 @@ def export_prefill(
     with GraphWriter(path) as graph:
         _Prefill(graph, weights, config).write(on_layer)
         graph.save("mobilellama_prefill")
-        return graph.files
+        return [*graph.files, write_tree(path)]
 
 
 class _Prefill(DecoderGraph):

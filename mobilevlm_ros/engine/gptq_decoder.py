@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -66,20 +66,19 @@ class GptqDecoder:
         attention, mlp = layer.self_attn, layer.mlp
 
         qkv = (attention.q_proj, attention.k_proj, attention.v_proj)
-        self._fit({f"{name}.self_attn.qkv_proj": qkv}, map(layer.input_layernorm, self._states))
+        self._fit(f"{name}.self_attn.qkv_proj", qkv, map(layer.input_layernorm, self._states))
         mixed = [self._attend(layer, x) for x in self._states]
         if index == self._config.num_hidden_layers - 1:
             # As in the exported graph: from here on nothing mixes positions.
             mixed = [x[:, -tail:] for x, tail in zip(mixed, self._tails)]
             self._states = [x[:, -tail:] for x, tail in zip(self._states, self._tails)]
-        self._fit({f"{name}.self_attn.o_proj": (attention.o_proj,)}, mixed)
+        self._fit(f"{name}.self_attn.o_proj", (attention.o_proj,), mixed)
         self._states = [x + attention.o_proj(y) for x, y in zip(self._states, mixed)]
         del mixed
 
-        gates = {f"{name}.mlp.gate_proj": (mlp.gate_proj,), f"{name}.mlp.up_proj": (mlp.up_proj,)}
         normed = layer.post_attention_layernorm
-        self._fit(gates, map(normed, self._states))
-        self._fit({f"{name}.mlp.down_proj": (mlp.down_proj,)}, (mlp.gate(normed(x)) for x in self._states))
+        self._fit(f"{name}.mlp.gate_up_proj", (mlp.gate_proj, mlp.up_proj), map(normed, self._states))
+        self._fit(f"{name}.mlp.down_proj", (mlp.down_proj,), (mlp.gate(normed(x)) for x in self._states))
         self._states = [x + mlp(normed(x)) for x in self._states]
 
     def _pass_head(self) -> None:
@@ -91,30 +90,26 @@ class GptqDecoder:
         head = load_module(
             lambda: nn.Linear(config.hidden_size, config.vocab_size, bias=False), self._weights, stored
         )
-        self._fit({"lm_head": (head,)}, map(norm, self._states))
+        self._fit("lm_head", (head,), map(norm, self._states))
 
     def _attend(self, layer: Layer, x: Tensor) -> Tensor:
         rotary = rotary_tables(self._config, torch.arange(x.shape[1]))
         return layer.self_attn.attend(layer.input_layernorm(x), rotary, None, None)
 
-    def _fit(self, matrices: Mapping[str, Sequence[nn.Linear]], inputs: Iterable[Tensor]) -> None:
-        """Quantises matrices that read the same inputs; the modules go on with the quantised weights."""
-        bits = {name: self._precision.bits_of(name) for name in matrices}
-        if all(count == 32 for count in bits.values()):
+    def _fit(self, name: str, parts: Sequence[nn.Linear], inputs: Iterable[Tensor]) -> None:
+        """Quantises one matrix, made of all rows of `parts`, which go on with the quantised weights."""
+        bits = self._precision.bits_of(name)
+        if bits == 32:
             return
-        gram = _gram(inputs)
-        for name, parts in matrices.items():
-            if bits[name] == 32:
-                continue
-            weight = torch.cat([part.weight for part in parts]).numpy()
-            try:
-                matrix = gptq(weight, gram, bits[name], self._precision.block_size)
-            except ValueError as error:
-                raise CheckpointError(f"{name} cannot be quantised by GPTQ: {error}") from error
-            self._matrices[name] = matrix
-            pieces = torch.from_numpy(matrix.dequantize()).split([part.out_features for part in parts])
-            for part, piece in zip(parts, pieces):
-                part.weight = nn.Parameter(piece, requires_grad=False)
+        weight = torch.cat([part.weight for part in parts]).numpy()
+        try:
+            matrix = gptq(weight, _gram(inputs), bits, self._precision.block_size)
+        except ValueError as error:
+            raise CheckpointError(f"{name} cannot be quantised by GPTQ: {error}") from error
+        self._matrices[name] = matrix
+        pieces = torch.from_numpy(matrix.dequantize()).split([part.out_features for part in parts])
+        for part, piece in zip(parts, pieces):
+            part.weight = nn.Parameter(piece, requires_grad=False)
 
 
 def _gram(inputs: Iterable[Tensor]) -> NDArray[np.float64]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobilevlm_ros.engine.base import KVCache
 from mobilevlm_ros.errors import ContextOverflow, EngineError, ImageError
 
 
@@ -44,11 +43,11 @@ def check_embeddings(embeddings: NDArray[np.float32], batch: int, hidden_size: i
     check_finite(embeddings, "the embeddings given to the decoder")
 
 
-def check_room(tokens: int, cache: KVCache, max_length: int) -> None:
-    """Raises ContextOverflow when `tokens` more do not fit `cache`."""
-    if cache.length + tokens > cache.capacity:
+def check_room(held: int, tokens: int, capacity: int, max_length: int) -> None:
+    """Raises ContextOverflow when `tokens` more do not fit behind those `held`."""
+    if held + tokens > capacity:
         raise ContextOverflow(
-            f"{cache.length} tokens and {tokens} more do not fit {cache.capacity} "
+            f"{held} tokens and {tokens} more do not fit {capacity} "
             f"(the model's context is {max_length}); shorten the question, the answer or the session"
         )
 

@@ -148,7 +148,7 @@ class RowLanguage(ABC):
         rows = self._rows(cache)
         check_embeddings(embeddings, cache.batch, self.hidden_size, num_logits)
         tokens = embeddings.shape[1]
-        check_room(tokens, cache, self.max_length)
+        check_room(cache.length, tokens, cache.capacity, self.max_length)
         wanted = max(1, num_logits)
         logits = np.stack([self._read(row, part, wanted) for row, part in zip(rows, embeddings, strict=True)])
         check_finite(logits, "the decoder's output")
@@ -177,6 +177,10 @@ class RowLanguage(ABC):
             check_finite(logits, "the decoder's output")
             results.append(logits[len(logits) - wanted :])
         return results
+
+    def branches(self, cache: KVCache, room: int) -> None:
+        """See LanguageEngine.branches."""
+        return None
 
     def _rows(self, cache: KVCache) -> list[Row]:
         if not isinstance(cache, RowCache) or not isinstance(cache.rows[0], self.row_type):

@@ -122,7 +122,7 @@ class TorchLanguage:
             raise ValueError("the cache belongs to another backend")
         check_embeddings(embeddings, cache.batch, self.hidden_size, num_logits)
         before, tokens = cache.length, embeddings.shape[1]
-        check_room(tokens, cache, self.max_length)
+        check_room(cache.length, tokens, cache.capacity, self.max_length)
         hidden = self._model.hidden_states(torch.from_numpy(embeddings), cache=cache.inner)
         logits: NDArray[np.float32] = self._model.lm_head(hidden[:, tokens - num_logits :]).numpy()
         try:
@@ -137,3 +137,6 @@ class TorchLanguage:
     ) -> list[NDArray[np.float32]]:
         """See LanguageEngine.branch."""
         return branch_in_turn(self, continuations, cache, num_logits)
+
+    def branches(self, cache: base.KVCache, room: int) -> None:
+        """See LanguageEngine.branches."""

@@ -53,10 +53,11 @@ def choose(
     watch = Stopwatch()
     first = next(iter(prompts))
     beginning = _beginning(first)
-    room = max(len(prompt.atoms) for prompt in prompts) - len(beginning)
+    batches = list(_batches(prompts, len(beginning), reader.run))
+    room = max(sum(len(prompt.atoms) - len(beginning) for prompt in batch) for batch in batches)
     prefix, reused = yield from reader.read_prefix(beginning, first.views, room, watch)
     answers: list[Answer] = []
-    for batch in _batches(prompts, len(beginning), reader.run):
+    for batch in batches:
         rests = [reader.embed(prompt.atoms[len(beginning) :]) for prompt in batch]
         for prompt, row in zip(batch, language.branch(rests, prefix), strict=True):
             answers.append((yield from prompt.options.answer(row[-1], prefix, language)))
@@ -79,14 +80,17 @@ def _beginning(prompt: Prompt) -> Atoms:
 
 
 def _batches(prompts: Iterable[Prompt], start: int, size: int) -> Iterator[list[Prompt]]:
-    """Prompts in order, in batches of at most `size` positions after `start`, or of one prompt."""
+    """Prompts in order, in batches of at most `size` positions after `start`, or of one prompt.
+
+    What several begin with counts once, as it is read once.
+    """
     batch: list[Prompt] = []
-    taken = 0
+    taken: set[Atoms] = set()
     for prompt in prompts:
-        own = len(prompt.atoms) - start
-        if batch and taken + own > size:
+        own = {prompt.atoms[start:end] for end in range(start + 1, len(prompt.atoms) + 1)}
+        if batch and len(taken | own) > size:
             yield batch
-            batch, taken = [], 0
+            batch, taken = [], set()
         batch.append(prompt)
-        taken += own
+        taken |= own
     yield batch

@@ -19,12 +19,13 @@ import pytest
 import torch
 
 from mobilevlm_ros.engine.build import build_bundle
-from mobilevlm_ros.engine.bundle import Manifest
+from mobilevlm_ros.engine.bundle import DECODER, DECODER_TREE, Manifest
 from mobilevlm_ros.engine.cudart import Cuda
 from mobilevlm_ros.engine.export_decoder import DecoderPrecision, export_decoder
 from mobilevlm_ros.engine.half_precision import half_decoder
-from mobilevlm_ros.engine.ort import OrtLanguage, session_options
+from mobilevlm_ros.engine.ort import session_options
 from mobilevlm_ros.engine.ort_cuda import HostMemory, OrtCudaLanguage
+from mobilevlm_ros.engine.ort_language import OrtLanguage
 from mobilevlm_ros.engine.random_checkpoint import CONFIGS, write_random_checkpoint
 from mobilevlm_ros.engine.tensorrt import backend, names
 from mobilevlm_ros.engine.tensorrt.builder import Recipe, build
@@ -106,10 +107,10 @@ def language_model() -> Callable[..., MobileVLM]:
 def export(tmp_path: Path) -> Callable[..., OrtLanguage]:
     """Makes an ONNX Runtime engine of a model's decoder."""
 
-    def make(model: MobileVLM, precision: DecoderPrecision = FP32) -> OrtLanguage:
+    def make(model: MobileVLM, precision: DecoderPrecision = FP32, *, tree: bool = False) -> OrtLanguage:
         state = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
-        path = tmp_path / "decoder.onnx"
-        export_decoder(state.__getitem__, model.config.language, path, precision)
+        export_decoder(state.__getitem__, model.config.language, tmp_path / DECODER, precision)
+        path = tmp_path / (DECODER_TREE if tree else DECODER)
         session = onnxruntime.InferenceSession(path, session_options(threads=1))
         table = state["model.embed_tokens.weight"]
         return OrtLanguage(session, table, Manifest.describe(model.config, "test"))

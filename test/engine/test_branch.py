@@ -12,12 +12,13 @@ from mobilevlm_ros.engine.torch_backend import TorchLanguage
 from mobilevlm_ros.errors import ContextOverflow, EngineError
 
 
-@pytest.fixture(params=["onnxruntime", "onnxruntime-int4", "torch"])
+@pytest.fixture(params=["tree", "tree-int4", "in-turn", "in-turn-int4", "torch"])
 def engine(request, language_model, export) -> LanguageEngine:
     model = language_model(num_key_value_heads=2)
     if request.param == "torch":
         return TorchLanguage(model)
-    return export(model, DecoderPrecision(bits=4 if "int4" in request.param else 32))
+    precision = DecoderPrecision(bits=4 if "int4" in request.param else 32)
+    return export(model, precision, tree="tree" in request.param)
 
 
 @pytest.mark.parametrize("num_logits", [0, 1, 3])

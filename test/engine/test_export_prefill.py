@@ -16,25 +16,26 @@ from mobilevlm_ros.engine.build import build_bundle
 from mobilevlm_ros.engine.bundle import PREFILL, Bundle, Manifest
 from mobilevlm_ros.engine.export_decoder import DecoderPrecision, export_decoder
 from mobilevlm_ros.engine.export_prefill import export_prefill
+from mobilevlm_ros.engine.ort_language import LEAST_PREFILL, OrtLanguage
 from mobilevlm_ros.errors import EngineError
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 
-LONG = ort.LEAST_PREFILL + 12
+LONG = LEAST_PREFILL + 12
 
 
 @pytest.fixture
-def engines(tmp_path: Path) -> Callable[[MobileVLM], tuple[ort.OrtLanguage, ort.OrtLanguage]]:
+def engines(tmp_path: Path) -> Callable[[MobileVLM], tuple[OrtLanguage, OrtLanguage]]:
     """Makes engines of a model in f32, the second with a prefill graph."""
 
-    def make(model: MobileVLM) -> tuple[ort.OrtLanguage, ort.OrtLanguage]:
+    def make(model: MobileVLM) -> tuple[OrtLanguage, OrtLanguage]:
         state = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
         config, options = model.config.language, ort.session_options(threads=1)
         export_decoder(state.__getitem__, config, tmp_path / "d.onnx", DecoderPrecision(bits=32))
         export_prefill(state.__getitem__, config, tmp_path / "p.onnx")
         decoder, prefill = (onnxruntime.InferenceSession(tmp_path / f"{n}.onnx", options) for n in "dp")
         table, manifest = state["model.embed_tokens.weight"], Manifest.describe(model.config, "test")
-        plain = ort.OrtLanguage(decoder, table, manifest)
-        return plain, ort.OrtLanguage(decoder, table, manifest, prefill)
+        plain = OrtLanguage(decoder, table, manifest)
+        return plain, OrtLanguage(decoder, table, manifest, prefill)
 
     return make
 

@@ -39,15 +39,17 @@ def quantised_model(model, quantizer, precision):
     state = {name: tensor.detach().numpy().copy() for name, tensor in model.state_dict().items()}
     for index in range(model.config.language.num_hidden_layers):
         name = f"model.layers.{index}"
-        parts = [f"{name}.self_attn.{part}_proj.weight" for part in "qkv"]
-        fused = np.concatenate([state[part] for part in parts])
-        made = quantizer(f"{name}.self_attn.qkv_proj", fused, 4, precision.block_size).dequantize()
-        for part in parts:
-            state[part], made = made[: len(state[part])], made[len(state[part]) :]
-        for part in ("self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"):
-            key = f"{name}.{part}"
-            weight = state[f"{key}.weight"]
-            state[f"{key}.weight"] = quantizer(key, weight, 4, precision.block_size).dequantize()
+        for fused, parts in (
+            ("self_attn.qkv_proj", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+            ("self_attn.o_proj", ("self_attn.o_proj",)),
+            ("mlp.gate_up_proj", ("mlp.gate_proj", "mlp.up_proj")),
+            ("mlp.down_proj", ("mlp.down_proj",)),
+        ):
+            keys = [f"{name}.{part}.weight" for part in parts]
+            weight = np.concatenate([state[key] for key in keys])
+            made = quantizer(f"{name}.{fused}", weight, 4, precision.block_size).dequantize()
+            ends = np.cumsum([len(state[key]) for key in keys])[:-1]
+            state.update(zip(keys, np.split(made, ends), strict=True))
     state["lm_head.weight"] = quantizer("lm_head", state["lm_head.weight"], 4, 32).dequantize()
     return {name: torch.from_numpy(array) for name, array in state.items()}
 
@@ -87,7 +89,7 @@ def test_matrices_kept_in_floats_are_passed_by(language_model, embeddings, tmp_p
     quantizer = GptqDecoder(weights.__getitem__, model.config.language, precision, prompts_of(embeddings))
     path = tmp_path / DECODER
     export_decoder(weights.__getitem__, model.config.language, path, precision, quantizer=watched)
-    parts = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj")
+    parts = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj")
     assert asked == [*(f"model.layers.1.{part}" for part in parts), "lm_head"]
 
 

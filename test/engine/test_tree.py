@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bookkeeping of branches, and that an engine which follows it reads each branch as if alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mobilevlm_ros.engine import ort
+from mobilevlm_ros.engine.build import build_bundle
+from mobilevlm_ros.engine.bundle import DECODER_TREE, PREFILL_TREE, Bundle
+from mobilevlm_ros.engine.export_decoder import DecoderPrecision
+from mobilevlm_ros.engine.ort_language import LEAST_PREFILL
+from mobilevlm_ros.engine.tree import Tree
+from mobilevlm_ros.errors import ContextOverflow, EngineError
+
+
+def piece(text: str) -> np.ndarray:
+    """Embeddings f32 [T, 1] that are equal where the letters are."""
+    return np.array([[ord(letter)] for letter in text], np.float32)
+
+
+def read_back(seen: dict[int, str], rows, start: int) -> dict[int, str]:
+    """Notes a run's letters, and returns what each wanted row sees, in order of positions."""
+    for row, embedding in enumerate(rows.embeddings):
+        seen[start + row] = chr(int(embedding[0]))
+    first = len(rows.embeddings) - rows.wanted
+    return {
+        row - first: "".join(seen.get(at, "") for at in np.flatnonzero(rows.visible[row]))
+        for row in range(first, len(rows.embeddings))
+    }
+
+
+def test_what_is_common_is_read_once():
+    rows = Tree(3).grow({0: piece("is a cat?"), 1: piece("is a dog?"), 7: piece("who?")})
+    assert len(rows.embeddings) == len("is a ") + len("cat?") + len("dog?") + len("who?")
+    assert rows.wanted == 3
+    assert rows.positions.min() == 3
+    seen = read_back({}, rows, 3)
+    assert {branch: seen[int(at[0])] for branch, at in rows.picked.items()} == {
+        0: "is a cat?",
+        1: "is a dog?",
+        7: "who?",
+    }
+    assert rows.visible[:, :3].all()
+
+
+def test_a_branch_that_another_one_continues_and_one_that_is_asked_twice():
+    rows = Tree(0).grow({0: piece("ab"), 1: piece("abcd"), 2: piece("ab")})
+    assert len(rows.embeddings) == 4
+    assert rows.picked[0] == rows.picked[2] != rows.picked[1]
+    assert read_back({}, rows, 0)[int(rows.picked[0][0])] == "ab"
+
+
+words = st.text("ab", min_size=1, max_size=5)
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 4),
+    st.lists(st.dictionaries(st.integers(0, 3), words, min_size=1), min_size=1, max_size=4),
+    st.integers(0, 3),
+)
+def test_each_token_sees_the_prompt_and_its_own_branch(prompt, runs, num_logits):
+    tree, texts, letters = Tree(prompt), dict.fromkeys(range(4), ""), {}
+    for run in runs:
+        start = tree.length
+        rows = tree.grow({branch: piece(text) for branch, text in run.items()}, num_logits)
+        assert tree.length == start + len(rows.embeddings) == rows.visible.shape[1]
+        later = np.triu(rows.visible[:, start:], 1)
+        assert not later.any()  # what is read in one run is causal in the order of rows
+        seen = read_back(letters, rows, start)
+        for branch, text in run.items():
+            texts[branch] += text
+            wanted = min(num_logits, len(text))
+            assert len(rows.picked[branch]) == wanted
+            for back, at in enumerate(reversed(rows.picked[branch].tolist())):
+                expected = texts[branch][: len(texts[branch]) - back]
+                assert seen[at] == expected
+                row = len(rows.embeddings) - rows.wanted + at
+                assert rows.positions[row] == prompt + len(expected) - 1
+                assert rows.visible[row, :prompt].all()
+
+
+@pytest.mark.parametrize("bits", [4, 32])
+@pytest.mark.parametrize("capacity", [7, 128])
+def test_branches_that_grow_are_read_as_if_alone(language_model, export, embeddings, bits, capacity):
+    engine = export(language_model(num_key_value_heads=2), DecoderPrecision(bits=bits), tree=True)
+    prompt = engine.new_cache(capacity=capacity)
+    engine.forward(embeddings(1, 7), prompt)
+    alone = {branch: prompt.copy(capacity=64) for branch in range(3)}
+    common = embeddings(1, 2, seed=1)[0]
+    branches = engine.branches(prompt, 60)
+    for run, sizes in enumerate(({0: 3, 1: 5, 2: 1}, {0: 1, 2: 1}, {1: 1, 2: 4}, {0: 2})):
+        pieces = {branch: embeddings(1, size, seed=10 * run + branch)[0] for branch, size in sizes.items()}
+        if not run:
+            pieces = {branch: np.concatenate([common, rest]) for branch, rest in pieces.items()}
+        given_ = branches.read(pieces)
+        for branch, tokens in pieces.items():
+            expected = engine.forward(tokens[None], alone[branch])[0]
+            np.testing.assert_allclose(given_[branch], expected, atol=1e-4)
+    assert prompt.length == 7
+    fresh = engine.forward(embeddings(1, 7), engine.new_cache())
+    prompt.truncate(0)
+    np.testing.assert_array_equal(engine.forward(embeddings(1, 7), prompt), fresh)
+
+
+def test_branches_together_may_not_outgrow_the_context(language_model, export, embeddings):
+    engine = export(language_model(), tree=True)
+    cache = engine.new_cache(capacity=100)
+    engine.forward(embeddings(1, 100), cache)
+    with pytest.raises(ContextOverflow, match="100 tokens and 29 more"):
+        engine.branches(cache, 29)
+    branches = engine.branches(cache, 28)
+    branches.read({0: embeddings(1, 20)[0]})
+    with pytest.raises(ContextOverflow, match="120 tokens and 9 more"):
+        branches.read({0: embeddings(1, 9)[0]})
+
+
+def test_damage_is_found(language_model, export, embeddings):
+    engine = export(language_model(), tree=True)
+    cache = engine.new_cache()
+    engine.forward(embeddings(1, 3), cache)
+    spoilt = embeddings(1, 2)[0]
+    spoilt[1, 3] = np.inf
+    with pytest.raises(EngineError, match="NaN or infinity"):
+        engine.branches(cache, 9).read({0: embeddings(1, 2)[0], 1: spoilt})
+    assert cache.length == 3
+
+
+def test_bundles_have_trees_and_many_tokens_are_read_by_the_prefill_graph(
+    tiny_checkpoint: Path, tmp_path: Path
+):
+    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", fast_prefill=True)
+    assert {DECODER_TREE, PREFILL_TREE} <= set(bundle.manifest.files)
+    fast = ort.load_language(Bundle.open(bundle.path), threads=1)
+    assert fast._prefill is not None
+    plain = ort.OrtLanguage(fast._session, fast._table, bundle.manifest)
+    tokens = [fast.embed(np.arange(5 + i, 35 + i) % fast.vocab_size) for i in range(3)]
+    assert 3 * 29 > LEAST_PREFILL
+    results = []
+    for engine in (plain, fast):
+        cache = engine.new_cache()
+        engine.forward(fast.embed(np.arange(9))[None], cache)
+        results.append(np.stack(engine.branch(tokens, cache)))
+    difference = np.abs(results[0] - results[1]).max() / results[0].std()
+    assert 0 < difference < 0.2  # other kernels, the same thing
+
+
+def test_an_older_onnxruntime_takes_the_plain_graphs(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    bundle = Bundle.open(tiny_bundle)
+    engine = ort.load_language(bundle, threads=1)
+    cache = engine.new_cache()
+    engine.forward(engine.embed(np.arange(9))[None], cache)
+    tokens = [engine.embed(np.arange(start, start + 6)) for start in (3, 5, 9)]
+    assert engine.branches(cache, 9) is not None
+    expected = engine.branch(tokens, cache)
+    monkeypatch.setattr(onnxruntime, "__version__", "1.21.1")
+    old = ort.load_language(bundle, threads=1)
+    assert old.branches(cache, 9) is None
+    np.testing.assert_allclose(old.branch(tokens, cache), expected, atol=1e-4)
