@@ -19,6 +19,7 @@ from mobilevlm_ros.nodes.captions import Captioner
 from mobilevlm_ros.nodes.monitors import Monitors, Watch
 from mobilevlm_ros.nodes.pictures import image_message
 from mobilevlm_ros.nodes.reception import Reception
+from mobilevlm_ros.nodes.responses import header_of
 
 _COLORS = {State.RAISED: RED, State.CLEAR: GREEN, State.UNKNOWN: GREY}
 _SAME_TIME = 0.05
@@ -74,7 +75,7 @@ class AnnotatedImages:
         caption = self._captioner.latest(frame.camera)
         bottom = [] if caption is None else [Line(_caption(frame, *caption))]
         lamps = [lamp_of(watch) for watch in self._monitors.watches if watch.camera.name == frame.camera]
-        return image_message(frame, overlay(frame.image, top, bottom, lamps))
+        return image_message(overlay(frame.image, top, bottom, lamps), header_of(frame))
 
 
 def lamp_of(watch: Watch) -> Lamp:

@@ -2,8 +2,7 @@
 """A camera that looks at a simulated scene (or at a photograph): the same topics as a real one.
 
 Publishes `image` and `image/compressed`, each only while somebody listens, and `~/scene`: what is needed to
-compute
-the truth about any of its images.
+compute the truth about any of its images.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from std_msgs.msg import Header, String
 
 from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.nodes import running
+from mobilevlm_ros.nodes.pictures import JPEG_QUALITY, image_message, jpeg_message
 from mobilevlm_ros.simulation.journey import Journey
 from mobilevlm_ros.simulation.render import observe
 
@@ -34,8 +34,7 @@ class CameraNode(Node):
     """Parameters are read once, at the start.
 
     Time in the scene is the stamp of an image minus the start that `~/scene` tells, both in nanoseconds of
-    the node's
-    clock, so whoever knows seed and stamp can render the very same picture and its truth.
+    the node's clock, so whoever knows seed and stamp can render the very same picture and its truth.
     """
 
     def __init__(self, name: str = "camera") -> None:
@@ -56,7 +55,7 @@ class CameraNode(Node):
         photo = self._parameter("photo", "", "Photograph to publish instead of a scene (path of a file).")
         self._frame_id = self._parameter("frame_id", "camera_optical_frame", "Frame of the images (REP-103).")
         quality = IntegerRange(from_value=1, to_value=100)
-        self._quality = self._parameter("jpeg_quality", 90, "Of image/compressed.", quality)
+        self._quality = self._parameter("jpeg_quality", JPEG_QUALITY, "Of image/compressed.", quality)
         self._photo = _read_photo(photo, width, height) if photo else None
         self._size = (width or SCENE_SIZE[0], height or SCENE_SIZE[1])
         self._journey = Journey(seed, scene_seconds)
@@ -97,17 +96,10 @@ class CameraNode(Node):
         now = self.get_clock().now()
         rgb = self._picture((now.nanoseconds - self._start_ns) * 1e-9)
         header = Header(stamp=now.to_msg(), frame_id=self._frame_id)
-        height, width = rgb.shape[:2]
         if raw:
-            image = Image(header=header, height=height, width=width, encoding="rgb8", step=width * 3)
-            image.data = rgb.tobytes()
-            self._raw.publish(image)
+            self._raw.publish(image_message(rgb, header))
         if compressed:
-            bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-            _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self._quality])
-            packed = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8")
-            packed.data = jpeg.tobytes()
-            self._compressed.publish(packed)
+            self._compressed.publish(jpeg_message(rgb, header, self._quality))
 
     def _picture(self, seconds: float) -> U8:
         if self._photo is not None:

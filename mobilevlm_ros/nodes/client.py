@@ -5,6 +5,7 @@ mobilevlm_ros.client.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from time import monotonic
 from types import TracebackType
@@ -19,8 +20,15 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from mobilevlm_ros.errors import RequestTimeout
+from mobilevlm_ros.inference.types import Frame
+from mobilevlm_ros.inference.validate import check_frame
+from mobilevlm_ros.nodes.pictures import image_message
+
+TIMEOUT = 30.0
+"""Seconds for a question that names no other, and for finding the node where there is no limit."""
 
 GRACE = 5.0
 """Seconds that the client waits longer than the node may take: the node's own TIMEOUT says more than ours."""
@@ -100,7 +108,7 @@ class AskImageClient:
         camera: str = "",
         choices: Sequence[str] = (),
         image: Picture | None = None,
-        timeout: float = 30.0,
+        timeout: float = TIMEOUT,
         **fields: Any,
     ) -> Any:
         """The response to a question (mobilevlm_msgs/srv/AskImage.Response; look at its status first).
@@ -110,26 +118,29 @@ class AskImageClient:
             camera: name of a configured camera; empty for the default one, '*' for all.
             choices: possible answers; empty for free text.
             image: picture to ask about instead of a camera's.
-            timeout: seconds, for finding the node and for the answer.
+            timeout: seconds, for finding the node and for the answer. 0: the node's own limit holds;
+                negative: none. With these the client waits for the answer as long as it takes.
             fields: any other field of the request.
 
         Raises:
+            ImageError: the picture is no u8[H, W, 3].
             RequestTimeout: nothing serves the questions, or no response came.
         """
         request = filled(AskImage.Request(), question, camera, choices, image, timeout, fields)
-        return self.call(request, timeout + GRACE)
+        return self.call(request, patience(timeout))
 
     def call(self, request: Any, timeout: float) -> Any:
-        """The response to a request that is already filled; see `ask`. `timeout` in seconds."""
+        """The response to a request that is already filled; see `ask`. `timeout`: seconds, or infinite."""
         name = self._client.srv_name
-        end = monotonic() + timeout
-        if not self.wait_for_node(timeout):
+        meeting = timeout if math.isfinite(timeout) else TIMEOUT
+        end, met_by = monotonic() + timeout, monotonic() + meeting
+        if not self.wait_for_node(meeting):
             raise RequestTimeout(
-                f"nothing serves {name} after {timeout:.0f} s: start mobilevlm_node, and check ROS_DOMAIN_ID"
+                f"nothing serves {name} after {meeting:.0f} s: start mobilevlm_node, and check ROS_DOMAIN_ID"
             )
-        if not self._greet(end):
+        if not self._greet(met_by):
             raise RequestTimeout(
-                f"{name} is there, but no response of it arrived within {timeout:.0f} s: check its log, and "
+                f"{name} is there, but no response of it arrived within {meeting:.0f} s: check its log, and "
                 "that both run the same RMW_IMPLEMENTATION"
             )
         future = self._client.call_async(request)
@@ -163,6 +174,11 @@ class AskImageClient:
         return done.result()
 
 
+def patience(timeout: float) -> float:
+    """Seconds that a client waits for the response to a request with this `timeout`; it may be infinite."""
+    return timeout + GRACE if timeout > 0 else math.inf
+
+
 def filled(
     request: Any,
     question: str,
@@ -176,6 +192,7 @@ def filled(
 
     Raises:
         AttributeError: a request has no such field.
+        ImageError: the picture is no u8[H, W, 3].
     """
     values = {
         "question": question,
@@ -191,7 +208,5 @@ def filled(
     elif isinstance(image, CompressedImage):
         request.compressed_image = image
     elif image is not None:
-        height, width = image.shape[:2]
-        request.image = Image(height=height, width=width, encoding="rgb8", step=width * 3)
-        request.image.data = np.ascontiguousarray(image).tobytes()
+        request.image = image_message(check_frame(Frame(image)).image, Header())
     return request

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from time import monotonic
@@ -22,7 +23,15 @@ from rclpy.qos import QoSProfile
 from rclpy.task import Future
 
 from mobilevlm_ros.errors import RequestTimeout
-from mobilevlm_ros.nodes.client import ACQUAINTED, FIRST_PATIENCE, GRACE, LAST_PATIENCE, Picture, filled
+from mobilevlm_ros.nodes.client import (
+    ACQUAINTED,
+    FIRST_PATIENCE,
+    LAST_PATIENCE,
+    TIMEOUT,
+    Picture,
+    filled,
+    patience,
+)
 
 _QOS = QoSProfile(depth=256)  # the default keeps 10 responses and drops the rest of a burst
 _POLL = 0.05  # seconds between looks whether the server is there
@@ -83,7 +92,7 @@ class AsyncAskImageClient:
         camera: str = "",
         choices: Sequence[str] = (),
         image: Picture | None = None,
-        timeout: float = 30.0,
+        timeout: float = TIMEOUT,
         **fields: Any,
     ) -> Any:
         """The result (mobilevlm_msgs/action/AskImage.Result; look at its status first). Cancelling the task
@@ -101,14 +110,14 @@ class AsyncAskImageClient:
         camera: str = "",
         choices: Sequence[str] = (),
         image: Picture | None = None,
-        timeout: float = 30.0,
+        timeout: float = TIMEOUT,
         **fields: Any,
     ) -> Stream:
         """The answer, piece by piece: `async for piece in client.stream("Describe the scene.")`. Leaving the
         loop cancels the question. Arguments and errors as for `AskImageClient.ask`.
         """
         goal = filled(AskImage.Goal(), question, camera, choices, image, timeout, fields)
-        return Stream(self, goal, timeout + GRACE)
+        return Stream(self, goal, patience(timeout))
 
     async def _meet(self, end: float) -> None:
         """Wait until the server is there and its responses reach us; see AskImageClient."""
@@ -160,7 +169,7 @@ class Stream:
 
     async def __aiter__(self) -> AsyncIterator[str]:
         end = monotonic() + self._timeout
-        await self._client._meet(end)
+        await self._client._meet(end if math.isfinite(end) else monotonic() + TIMEOUT)
         goal = _Goal(self._client, self._goal, asyncio.get_running_loop())
         try:
             while True:

@@ -16,10 +16,11 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CompressedImage
 
 from mobilevlm_ros.errors import ImageError, MobileVLMError
-from mobilevlm_ros.nodes.client import AskImageClient
+from mobilevlm_ros.nodes.client import TIMEOUT, AskImageClient
 from mobilevlm_ros.nodes.client_async import AsyncAskImageClient
 from mobilevlm_ros.nodes.client_options import add_node_options, request_fields
 from mobilevlm_ros.nodes.client_text import as_dict, as_text
+from mobilevlm_ros.nodes.pictures import octets
 
 
 def ask_node(
@@ -40,7 +41,7 @@ def ask_node(
         **request_fields(options),
         "choices": options.choices,
         "image": None if image is None else _picture(image),
-        "timeout": 30.0 if options.timeout is None else options.timeout,
+        "timeout": TIMEOUT if options.timeout is None else options.timeout,
     }
     prefix = f"/{options.namespace.strip('/')}/" if options.namespace else ""
     if options.stream:
@@ -72,7 +73,7 @@ async def _stream(action: str, args: Sequence[str], question: str, fields: dict[
 
 def _picture(path: Path) -> CompressedImage:
     try:
-        return CompressedImage(format=path.suffix.lstrip(".").lower(), data=path.read_bytes())
+        return CompressedImage(format=path.suffix.lstrip(".").lower(), data=octets(path.read_bytes()))
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from error
 

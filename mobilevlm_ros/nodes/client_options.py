@@ -6,6 +6,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from mobilevlm_ros.errors import OptionError
+from mobilevlm_ros.inference.validate import MAX_TOKENS
+
 
 def add_node_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Options that only a question to a running node has; each is None where it is not given."""
@@ -18,7 +21,7 @@ def add_node_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) 
     add("--system-prompt", help="text before the conversation")
     add("--max-age", type=float, help="oldest frame, seconds; -1: any (default: the node's)")
     add("--wait-for-frame", type=float, help="for a fresh frame, seconds (default: 5)")
-    add("--timeout", type=float, help="seconds (default: 30)")
+    add("--timeout", type=float, help="seconds; 0: the node's own limit, -1: none (default: 30)")
     add("--namespace", help="namespace of the node (default: the root)")
 
 
@@ -41,8 +44,13 @@ NODE_OPTIONS = (
 
 
 def request_fields(options: argparse.Namespace) -> dict[str, Any]:
-    """Fields of AskImage as the options say, beside question, choices, image and timeout."""
-    wait = 5.0 if options.wait_for_frame is None else max(0.0, options.wait_for_frame)
+    """Fields of AskImage as the options say, beside question, choices, image and timeout.
+
+    Raises OptionError for a --max-tokens that the field, where 0 stands for the node's own limit, cannot say.
+    """
+    tokens = options.max_tokens
+    if tokens is not None and not 1 <= tokens <= MAX_TOKENS:
+        raise OptionError(f"max_tokens is {tokens}: give a number from 1 to {MAX_TOKENS}")
     return {
         "camera": options.camera or "",
         "session": options.session or "",
@@ -50,8 +58,8 @@ def request_fields(options: argparse.Namespace) -> dict[str, Any]:
         "preset": options.preset or "",
         "system_prompt": options.system_prompt or "",
         "max_age": options.max_age or 0.0,
-        "wait_for_frame": wait,
-        "max_tokens": max(0, options.max_tokens or 0),
+        "wait_for_frame": 5.0 if options.wait_for_frame is None else options.wait_for_frame,
+        "max_tokens": tokens or 0,
         "temperature": options.temperature or 0.0,
         **{name: getattr(options, name) for name in ANSWER_OPTIONS if hasattr(options, name)},
     }

@@ -231,7 +231,7 @@ class Monitors:
         if changed:
             self._log(watch)
             if watch.monitor.evidence:
-                message.evidence = jpeg_message(frame)
+                message.evidence = jpeg_message(frame.image, message.header)
         self._publish(watch, message)
 
     def _cannot_tell(self, watch: Watch, status: Status) -> None:

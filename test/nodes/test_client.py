@@ -6,9 +6,12 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rclpy
 from mobilevlm_msgs.srv import AskImage
@@ -19,11 +22,35 @@ from rclpy.task import Future
 
 from mobilevlm_ros.cli import main as mobilevlm
 from mobilevlm_ros.client import AskImageClient
-from mobilevlm_ros.errors import RequestTimeout
+from mobilevlm_ros.errors import ImageError, RequestTimeout
+from mobilevlm_ros.nodes import client as client_module
 from mobilevlm_ros.nodes import client_cli
 
 ANY_AGE = ["--max-age", "-1", "--timeout", "60", "--wait-for-frame", "20"]
 Captured = pytest.CaptureFixture[str]
+
+
+@contextlib.contextmanager
+def serving(name: str, serve: Callable[[Any, Any], Any]) -> Iterator[None]:
+    """A server of AskImage on a thread of its own."""
+    context = Context()
+    rclpy.init(context=context)
+    server = rclpy.create_node("server", context=context)
+    server.create_service(AskImage, name, serve, callback_group=ReentrantCallbackGroup())
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(server)
+
+    def spin() -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            executor.spin()
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        yield
+    finally:
+        context.try_shutdown()
+        thread.join()
 
 
 def test_it_prints_answer_confidence_and_latency(node, capsys: Captured) -> None:
@@ -75,12 +102,39 @@ def test_without_a_node_it_says_what_to_start() -> None:
         lonely.call(AskImage.Request(), timeout=0.1)
 
 
+@pytest.mark.parametrize("count", ["0", "-5", "5000000000"])
+def test_a_number_of_tokens_that_the_field_cannot_hold_is_refused(count: str, capsys: Captured) -> None:
+    assert client_cli.main(["Is it?", "--max-tokens", count]) == 1
+    assert f"max_tokens is {count}: give a number from 1" in capsys.readouterr().err
+
+
+def test_a_wait_that_cannot_be_is_refused_by_the_node(node, capsys: Captured) -> None:
+    assert client_cli.main(["Is it?", "--wait-for-frame", "-1"]) == 1
+    assert capsys.readouterr().out.startswith("INVALID_PARAMETER: wait_for_frame is -1")
+
+
+@pytest.mark.parametrize("picture", [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8)])
+def test_a_picture_that_is_no_rgb_is_refused_before_it_is_sent(picture: np.ndarray) -> None:
+    with AskImageClient("nobody/ask_image") as client, pytest.raises(ImageError, match="uint8"):
+        client.ask("Is it?", image=picture, timeout=0.1)
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0])
+def test_without_a_limit_of_its_own_the_client_waits(timeout: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "GRACE", 0.05)
+
+    def serve(request: Any, response: Any) -> Any:
+        time.sleep(0.3 if request.question else 0.0)  # longer than GRACE
+        response.answer = f"{request.timeout:g}"
+        return response
+
+    with serving("slow/ask_image", serve), AskImageClient("slow/ask_image") as client:
+        assert client.ask("really?", timeout=timeout).answer == f"{timeout:g}"
+
+
 def test_responses_that_get_lost_at_first_cost_no_question() -> None:
     """A server that has not discovered its client yet drops its responses; this one drops two of them."""
     asked: list[str] = []
-    context = Context()
-    rclpy.init(context=context)
-    server = rclpy.create_node("forgetful", context=context)
 
     async def serve(request: Any, response: Any) -> Any:
         asked.append(request.question)
@@ -89,23 +143,8 @@ def test_responses_that_get_lost_at_first_cost_no_question() -> None:
         response.answer = request.question.upper()
         return response
 
-    group = ReentrantCallbackGroup()
-    server.create_service(AskImage, "forgetful/ask_image", serve, callback_group=group)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(server)
-
-    def spin() -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
-
-    thread = threading.Thread(target=spin)
-    thread.start()
-    try:
-        with AskImageClient("forgetful/ask_image") as client:
-            assert client.ask("really?", timeout=60.0).answer == "REALLY?"
-            assert client.ask("sure?", timeout=60.0).answer == "SURE?"
-    finally:
-        context.try_shutdown()
-        thread.join()
+    with serving("forgetful/ask_image", serve), AskImageClient("forgetful/ask_image") as client:
+        assert client.ask("really?", timeout=60.0).answer == "REALLY?"
+        assert client.ask("sure?", timeout=60.0).answer == "SURE?"
     assert [question for question in asked if question] == ["really?", "sure?"]
     assert asked.count("") >= 3
