@@ -54,7 +54,7 @@ class Request:
         max_tokens: upper bound of generated tokens (> 0).
         temperature: 0 is greedy; above 0 samples (>= 0, finite).
         top_p: nucleus of the sampled distribution, in (0, 1].
-        seed: of the sampling; the same seed gives the same answer.
+        seed: of the sampling (>= 0); the same seed gives the same answer.
         repetition_penalty: above 1 makes tokens that the answer already holds less probable (0.5 to 2; 1 is
             off).
         stop: texts that end the answer where they appear.

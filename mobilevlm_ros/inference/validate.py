@@ -57,6 +57,8 @@ def check_request(request: Request, max_question: int = MAX_QUESTION) -> Request
         )
     if not 0 < request.top_p <= 1:
         raise OptionError(f"top_p is {request.top_p}: give a number above 0 and up to 1")
+    if request.seed < 0:
+        raise OptionError(f"seed is {request.seed}: give 0 or a positive number")
     if not 0.5 <= request.repetition_penalty <= 2:
         raise OptionError(
             f"repetition_penalty is {request.repetition_penalty}: give a number from 0.5 to 2 (1 is off)"

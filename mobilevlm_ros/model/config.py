@@ -93,10 +93,11 @@ class LanguageConfig:
             "num_hidden_layers",
             "num_attention_heads",
         ):
-            require(key in data, f"{source}: {key} is missing")
+            require(data.get(key) is not None, f"{source}: {key} is missing")
+        given = {key: value for key, value in data.items() if value is not None}
         values = {
             "num_key_value_heads": data["num_attention_heads"],
-            **data,
+            **given,
             "rope_factor": _rope_factor(data, source),
         }
         return build(cls, values, source)

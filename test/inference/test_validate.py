@@ -65,6 +65,7 @@ def test_choices_that_cannot_be_told_apart_or_read_are_refused(choices: tuple[st
         {"temperature": -0.1},
         {"temperature": math.nan},
         {"temperature": math.inf},
+        {"seed": -1},
         {"top_p": 0.0},
         {"top_p": 1.1},
         {"top_p": math.nan},

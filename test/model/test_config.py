@@ -66,6 +66,7 @@ def test_keys_that_older_files_lack_have_the_meaning_of_the_official_code():
     assert (config.projector_type, config.aspect) == ("linear", "crop")
     assert config.language.num_key_value_heads == 32
     assert config.language.rope_theta == 10000.0
+    assert parse(num_key_value_heads=None).language.num_key_value_heads == 32  # as transformers writes it
     # The official loader would add a token here that no release was trained with.
     assert parse(mm_use_im_patch_token=...).language.vocab_size == 32000
 
@@ -133,6 +134,8 @@ def test_a_directory_without_a_clip_directory_has_the_tower_of_every_release(tmp
     [
         ({"mm_projector_type": ..., "mm_vision_tower": ..., "model_type": "llama"}, "MobileLLaMA"),
         ({"hidden_size": ...}, "hidden_size is missing"),
+        ({"hidden_size": None}, "hidden_size is missing"),
+        ({"num_key_value_heads": 0}, "num_key_value_heads is 0"),
         ({"hidden_size": "2560"}, "hidden_size is '2560'"),
         ({"hidden_size": 2560.5}, "hidden_size"),
         ({"hidden_size": True}, "hidden_size"),
