@@ -15,9 +15,6 @@ from mobilevlm_ros.errors import MobileVLMError, OptionError
 from mobilevlm_ros.nodes.client_options import NODE_OPTIONS, add_node_options
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from mobilevlm_ros.inference.types import Answer
 
 
@@ -76,8 +73,9 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.inference.assistant import Assistant
     from mobilevlm_ros.inference.types import Frame, Request
+    from mobilevlm_ros.processing.picture_file import read_picture
 
-    frame = Frame(read_image(args.image))
+    frame = Frame(read_picture(args.image))
     runtime = load_runtime(args.bundle, args.backend, args.threads)
     request = Request(
         args.question,
@@ -128,26 +126,6 @@ def _ask_node(args: argparse.Namespace) -> int:
             "workspace that holds this package"
         ) from error
     return ask_node(args.ros, args, args.image)
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """A picture file as RGB u8 [H, W, 3], turned upright as its EXIF says. Raises ImageError."""
-    import cv2
-    import numpy as np
-
-    from mobilevlm_ros.errors import ImageError
-
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise ImageError(f"{path} is not a picture that OpenCV can read; convert it to JPEG or PNG")
-    return np.ascontiguousarray(image[..., ::-1], np.uint8)  # OpenCV reads blue first
 
 
 class _Typewriter:

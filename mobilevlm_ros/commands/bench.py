@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Measures; the table goes to stdout, the stage to a terminal's stderr."""
     from mobilevlm_ros.engine.runtime import load_runtime
-    from mobilevlm_ros.evaluation import latency_plot
+    from mobilevlm_ros.evaluation import drawing, latency_plot
     from mobilevlm_ros.evaluation.latency import measure
 
     def progress(stage: str) -> None:
@@ -49,6 +49,6 @@ def main(args: argparse.Namespace) -> int:
         if sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr)
     if args.plot is not None:
-        latency_plot.save(found, args.plot)
+        drawing.save(latency_plot.draw(found), args.plot)
     print(json.dumps(found.as_dict()) if args.json else found.table())
     return 0

@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.engine.bundle import Bundle
     from mobilevlm_ros.engine.runtime import load_runtime, shipped_bundle
     from mobilevlm_ros.errors import OptionError
-    from mobilevlm_ros.evaluation import reliability_plot
+    from mobilevlm_ros.evaluation import drawing, reliability_plot
     from mobilevlm_ros.evaluation.calibration import calibrated, fit, quality
     from mobilevlm_ros.inference.calibration import CALIBRATION
 
@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
     rows = {"before": quality(held_out), "after": quality(after)}
     better = rows["after"].nll < rows["before"].nll and rows["after"].ece <= rows["before"].ece
     if args.plot is not None:
-        reliability_plot.save([("before", held_out), ("after", after)], args.plot)
+        drawing.save(reliability_plot.draw([("before", held_out), ("after", after)]), args.plot)
     if better and not args.dry_run:
         calibration.save(Bundle.open(path))
     if args.json:

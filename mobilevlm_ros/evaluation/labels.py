@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mobilevlm_ros.errors import ImageError, OptionError
 from mobilevlm_ros.evaluation.exam import exam
+from mobilevlm_ros.processing.picture_file import read_picture
 from mobilevlm_ros.simulation.questions import PLACES
 from mobilevlm_ros.simulation.scene import LIGHT_STATES, PAINTS
 
@@ -70,11 +71,12 @@ def from_file(path: Path) -> Iterator[Label]:
     names the line, and ImageError.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows: Iterator[Any] = iter(csv.DictReader(stream)) if path.suffix == ".csv" else iter(stream)
+        with path.open(encoding="utf-8-sig", newline="") as stream:  # spreadsheets put a mark in front
+            is_csv = path.suffix.lower() == ".csv"
+            rows: Iterator[Any] = iter(csv.DictReader(stream)) if is_csv else iter(stream)
             for number, row in enumerate(rows, 1):
                 if isinstance(row, Mapping) or row.strip():
-                    yield _label(row, f"{path}, {'row' if path.suffix == '.csv' else 'line'} {number}", path)
+                    yield _label(row, f"{path}, {'row' if is_csv else 'line'} {number}", path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise OptionError(f"labels {path} cannot be read: {error}") from error
 
@@ -100,13 +102,9 @@ def _label(row: Any, where: str, path: Path) -> Label:
 
 def _picture(file: Path, where: str) -> NDArray[np.uint8]:
     try:
-        data = np.frombuffer(file.read_bytes(), np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except (OSError, cv2.error, ValueError):
-        image = None
-    if image is None:
-        raise ImageError(f"{where}: {file} is missing or no picture that OpenCV can read: correct the path")
-    return np.ascontiguousarray(image[..., ::-1], np.uint8)
+        return read_picture(file)
+    except ImageError as error:
+        raise ImageError(f"{where}: {error}") from error
 
 
 def _degrade(image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of where an answer's time goes. Drawn with OpenCV, which serving needs anyway."""
+"""A picture of where an answer's time goes."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mobilevlm_ros.errors import OptionError
+from mobilevlm_ros.evaluation.drawing import write
 from mobilevlm_ros.evaluation.latency import Latency
 
 _SIZE = (320, 960)  # pixels: height, width
@@ -21,19 +19,18 @@ COLOURS = {
     "decode": (104, 168, 85),
     "sample": (82, 78, 196),
 }
-_INK = (40, 40, 40)
 
 
 def draw(found: Latency) -> NDArray[np.uint8]:
     """A bar of one answer's total time, split into its parts: u8 [320, 960, 3], BGR."""
     image = np.full((*_SIZE, 3), 255, np.uint8)
     width = _SIZE[1] - 2 * _MARGIN
-    _write(
-        image, f"{found.model} on {found.backend}: {found.total:.2f} s for {found.tokens} tokens", 45, 0.75
-    )
-    _write(image, found.machine, 75, 0.5)
+    title = f"{found.model} on {found.backend}: {found.total:.2f} s for {found.tokens} tokens"
+    write(image, title, (_MARGIN, 45), 0.75)
+    write(image, found.machine, (_MARGIN, 75), 0.5)
     memory = f"peak memory {found.peak_bytes / 2**20:.0f} MiB"
-    _write(image, f"{found.model_bytes / 1e6:.0f} MB, loads in {found.load:.1f} s, {memory}", 100, 0.5)
+    size = f"{found.model_bytes / 1e6:.0f} MB, loads in {found.load:.1f} s, {memory}"
+    write(image, size, (_MARGIN, 100), 0.5)
     labels = {
         "encode": f"encode {found.encode * 1e3:.0f} ms",
         "prompt": f"prompt {found.prompt * 1e3:.0f} ms ({found.prompt_rate:.0f} tok/s)",
@@ -48,21 +45,5 @@ def draw(found: Latency) -> NDArray[np.uint8]:
         left = right
         column, row = _MARGIN + number % 2 * width // 2, 225 + number // 2 * 40
         cv2.rectangle(image, (column, row - 14), (column + 16, row + 2), colour, cv2.FILLED)
-        _write(image, labels[part], row, 0.55, column + 26)
+        write(image, labels[part], (column + 26, row), 0.55)
     return image
-
-
-def save(found: Latency, path: Path) -> None:
-    """Writes `draw`'s picture. Raises OptionError for a path that OpenCV cannot write."""
-    try:
-        written = cv2.imwrite(str(path), draw(found))
-    except cv2.error:
-        written = False
-    if not written:
-        raise OptionError(
-            f"cannot write the plot {path}; name a file that ends in .png, in a directory that exists"
-        )
-
-
-def _write(image: NDArray[np.uint8], text: str, row: int, scale: float, column: int = _MARGIN) -> None:
-    cv2.putText(image, text, (column, row), cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA)

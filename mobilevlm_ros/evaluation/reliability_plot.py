@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mobilevlm_ros.errors import OptionError
 from mobilevlm_ros.evaluation.calibration import BINS, Bin, Marked, bins, quality
+from mobilevlm_ros.evaluation.drawing import INK, write
 
 _SIDE, _MARGIN = 360, 56  # pixels
-_BAR, _INK, _IDEAL = (176, 114, 76), (40, 40, 40), (82, 78, 196)  # BGR
+_BAR, _IDEAL = (176, 114, 76), (82, 78, 196)  # BGR
 
 
 def draw(panels: Sequence[tuple[str, Sequence[Marked]]]) -> NDArray[np.uint8]:
@@ -22,27 +21,15 @@ def draw(panels: Sequence[tuple[str, Sequence[Marked]]]) -> NDArray[np.uint8]:
     return np.concatenate([_panel(title, marked) for title, marked in panels], axis=1)
 
 
-def save(panels: Sequence[tuple[str, Sequence[Marked]]], path: Path) -> None:
-    """Writes `draw`'s picture. Raises OptionError for a path that OpenCV cannot write."""
-    try:
-        written = cv2.imwrite(str(path), draw(panels))
-    except cv2.error:
-        written = False
-    if not written:
-        raise OptionError(
-            f"cannot write the plot {path}; name a file that ends in .png, in a directory that exists"
-        )
-
-
 def _panel(title: str, marked: Sequence[Marked]) -> NDArray[np.uint8]:
     image = np.full((_SIDE + 2 * _MARGIN, _SIDE + 2 * _MARGIN, 3), 255, np.uint8)
     for number, found in enumerate(bins(marked)):
         _bar(image, number, found)
-    cv2.rectangle(image, _at(0, 1), _at(1, 0), _INK)
+    cv2.rectangle(image, _at(0, 1), _at(1, 0), INK)
     cv2.line(image, _at(0, 0), _at(1, 1), _IDEAL, 1, cv2.LINE_AA)
     measured = quality(marked)
-    _write(image, f"{title}: ECE {measured.ece:.3f}, NLL {measured.nll:.3f}", (_MARGIN, 34), 0.5)
-    _write(image, "confidence (number: answers in the bin), accuracy upwards", (_MARGIN, _SIDE + 92), 0.4)
+    write(image, f"{title}: ECE {measured.ece:.3f}, NLL {measured.nll:.3f}", (_MARGIN, 34), 0.5)
+    write(image, "confidence (number: answers in the bin), accuracy upwards", (_MARGIN, _SIDE + 92), 0.4)
     return image
 
 
@@ -51,13 +38,9 @@ def _bar(image: NDArray[np.uint8], number: int, found: Bin) -> None:
         return
     left, right = number / BINS, (number + 1) / BINS
     cv2.rectangle(image, _at(left, found.accuracy), _at(right, 0), _BAR, cv2.FILLED)
-    cv2.rectangle(image, _at(left, found.accuracy), _at(right, 0), _INK)
-    _write(image, str(found.count), (_at(left, 0)[0], _at(0, 0)[1] + 14), 0.32)
+    cv2.rectangle(image, _at(left, found.accuracy), _at(right, 0), INK)
+    write(image, str(found.count), (_at(left, 0)[0], _at(0, 0)[1] + 14), 0.32)
 
 
 def _at(x: float, y: float) -> tuple[int, int]:
     return round(_MARGIN + x * _SIDE), round(_MARGIN + (1 - y) * _SIDE)
-
-
-def _write(image: NDArray[np.uint8], text: str, at: tuple[int, int], scale: float) -> None:
-    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA)

@@ -174,7 +174,6 @@ class _Vocabulary:
         self.tokens = [bytes([p]) if isinstance(p, int) else p.encode() for p in pieces]
         self.special_token_ids = [i for i in ids if not tokenizer.is_text(i)]
         self.eos_token_id = tokenizer.eos_id
-        self._byte_ids = {p: i for i, p in enumerate(pieces) if isinstance(p, int)}
         self._longest_first = {
             p: i for i, p in enumerate(self.tokens) if i not in self.special_token_ids and p
         }

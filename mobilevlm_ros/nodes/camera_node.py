@@ -20,9 +20,9 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 
-from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.nodes import running
 from mobilevlm_ros.nodes.pictures import JPEG_QUALITY, image_message, jpeg_message
+from mobilevlm_ros.processing.picture_file import read_picture
 from mobilevlm_ros.simulation.journey import Journey
 from mobilevlm_ros.simulation.render import observe
 
@@ -108,14 +108,12 @@ class CameraNode(Node):
 
 
 def _read_photo(path: str, width: int, height: int) -> U8:
-    """RGB u8[H, W, 3] of a picture file, resized where a width or height is given."""
-    bgr = cv2.imread(path, cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise ImageError(f"photo {path} cannot be read: give the path of a JPEG or PNG file")
+    """RGB u8[H, W, 3] of a picture file, resized where a width or height is given. Raises ImageError."""
+    rgb = read_picture(path)
     if width or height:
-        size = (width or bgr.shape[1], height or bgr.shape[0])
-        bgr = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+        size = (width or rgb.shape[1], height or rgb.shape[0])
+        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return rgb
 
 
 def main(args: list[str] | None = None) -> int:

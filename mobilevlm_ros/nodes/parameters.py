@@ -16,7 +16,6 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from mobilevlm_ros.nodes.parameter_table import LONGEST_QUESTION as LONGEST_QUESTION
 from mobilevlm_ros.nodes.parameter_table import SPECS, Spec
 
 _BY_NAME = {spec.name: spec for spec in SPECS}

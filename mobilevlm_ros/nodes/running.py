@@ -11,7 +11,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Protocol
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -26,15 +25,11 @@ PATIENCE = 1.5
 """Seconds from a signal to the end of the process, whatever goes on: who sent it may kill us soon after."""
 
 
-class Closable(Protocol):
-    """A node that can end its threads."""
-
-    def close(self, timeout: float) -> bool:
-        """End all work; True if it ended within `timeout` seconds."""
-
-
 def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     """Make a node and spin it in this thread; the exit code is 0 after a signal or a shutdown of the context.
+
+    Where the node has a method `close`, that ends its threads; it returns whether they ended within so many
+    seconds.
 
     A signal only wakes a thread that asks the executor to stop: nothing is interrupted half way, and a second
     Ctrl-C (a launch system and the terminal both send one) changes nothing.

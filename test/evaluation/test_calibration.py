@@ -7,7 +7,8 @@ import pytest
 
 from mobilevlm_ros.errors import OptionError
 from mobilevlm_ros.evaluation.calibration import BINS, Marked, bins, calibrated, fit, quality
-from mobilevlm_ros.evaluation.reliability_plot import draw, save
+from mobilevlm_ros.evaluation.drawing import save
+from mobilevlm_ros.evaluation.reliability_plot import draw
 from mobilevlm_ros.inference.calibration import Calibration
 
 
@@ -67,7 +68,7 @@ def test_draws_two_panels(tmp_path: Path) -> None:
     picture = draw([("before", marked), ("after", calibrated(marked, Calibration(2.0)))])
     assert picture.shape == (472, 944, 3)
     assert picture.std() > 10
-    save([("before", marked)], tmp_path / "p.png")
+    save(draw([("before", marked)]), tmp_path / "p.png")
     assert cv2.imread(str(tmp_path / "p.png")).shape == (472, 472, 3)
     with pytest.raises(OptionError, match=r"ends in \.png"):
-        save([("before", marked)], tmp_path / "nowhere" / "p.png")
+        save(draw([("before", marked)]), tmp_path / "nowhere" / "p.png")

@@ -21,6 +21,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_reads_what_a_spreadsheet_saves(folder: Path) -> None:
+    (folder / "L.CSV").write_text(
+        "image,question,choices,answer\r\na.png,Is it red?,yes|no,no\r\n", "utf-8-sig"
+    )
+    assert [label.answer for label in from_file(folder / "L.CSV")] == ["no"]
+
+
 def test_reads_jsonl_and_csv_alike(folder: Path) -> None:
     (folder / "l.jsonl").write_text(json.dumps(GOOD) + "\n\n" + json.dumps({**GOOD, "answer": "no"}))
     (folder / "l.csv").write_text(
