@@ -13,10 +13,8 @@ def test_colours_are_red_first(tmp_path: Path) -> None:
     path = tmp_path / "bild \u00e9.png"
     Image.new("RGB", (5, 3), (200, 100, 50)).save(path)
     picture = read_picture(path)
-    assert (
-        picture.shape == (3, 5, 3) and picture.dtype == np.uint8
+    assert picture.shape == (3, 5, 3) and picture.dtype == np.uint8
     assert picture[0, 0].tolist() == [200, 100, 50]
-    )
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
