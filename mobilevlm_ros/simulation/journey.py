@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .scene import Scene
+from mobilevlm_ros.simulation.scene import Scene
 
 
 class Journey:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import phrases
-from .render import Observation, Seen
-from .scene import KINDS, LIGHT_STATES, PAINTS
+from mobilevlm_ros.simulation import phrases
+from mobilevlm_ros.simulation.render import Observation, Seen
+from mobilevlm_ros.simulation.scene import KINDS, LIGHT_STATES, PAINTS
 
 FAMILIES = (
     "existence",

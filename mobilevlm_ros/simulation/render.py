@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .scene import CAMERA_HEIGHT, FOCAL, Scene, Thing
-from .shapes import RGB, Ellipse, Polygon, Shape, outline
+from mobilevlm_ros.simulation.scene import CAMERA_HEIGHT, FOCAL, Scene, Thing
+from mobilevlm_ros.simulation.shapes import RGB, Ellipse, Polygon, Shape, outline
 
 HORIZON = 0.44  # fraction of the image height
 _SUBPIXEL = 3  # fractional bits that OpenCV's drawing functions take

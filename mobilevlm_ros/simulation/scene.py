@@ -90,7 +90,7 @@ class Scene:
     @classmethod
     def sample(cls, seed: int) -> Scene:
         """Draw the scene of a seed. Things overlap now and then, but none hides another."""
-        from .render import clearly_visible  # the renderer needs this module
+        from mobilevlm_ros.simulation.render import clearly_visible  # the renderer needs this module
 
         rng = np.random.default_rng([seed, 0x5CE11E])
         while True:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .scene import SIZES, Thing
+from mobilevlm_ros.simulation.scene import SIZES, Thing
 
 RGB = tuple[int, int, int]
 Point = tuple[float, float]

@@ -30,10 +30,9 @@ from mobilevlm_ros.processing.tokenizer import Tokenizer
 from mobilevlm_ros.simulation.questions import FAMILIES, ask
 from mobilevlm_ros.simulation.render import Observation
 from mobilevlm_ros.simulation.scene import KINDS, PAINTS
-
-from .packing import IGNORE, Batch, Packer, Turn
-from .scenes import OPEN, SceneSet, clutter, render_scenes
-from .vocabulary import train_tokenizer
+from mobilevlm_ros.training.packing import IGNORE, Batch, Packer, Turn
+from mobilevlm_ros.training.scenes import OPEN, SceneSet, clutter, render_scenes
+from mobilevlm_ros.training.vocabulary import train_tokenizer
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,6 @@ from mobilevlm_ros.processing.tokenizer import Tokenizer
 gguf = pytest.importorskip("gguf", reason="comes with the extra `build`")
 
 from mobilevlm_ros.engine.gguf_export import export_gguf  # noqa: E402 (imports gguf)
-from mobilevlm_ros.engine.gguf_file import GGUFFile  # noqa: E402
 from mobilevlm_ros.engine.gguf_names import SELECT_LAYER  # noqa: E402
 
 CHECKPOINTS = ["tiny-ldpnet", "tiny-ldpnetv2"]
@@ -275,37 +274,6 @@ def test_the_files_are_told_apart(exported, tmp_path):
         open_source(tmp_path / "nowhere.gguf")
 
 
-@pytest.fixture(scope="session")
-def small(tmp_path_factory) -> bytes:
-    """A GGUF file of a few hundred bytes: reading all of it is quick."""
-    path = tmp_path_factory.mktemp("small") / "small.gguf"
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_token_list(["<unk>", "<s>", "</s>", "a"])
-    writer.add_token_scores([0.0, 0.0, 0.0, -1.0])
-    writer.add_context_length(2048)
-    writer.add_tensor("token_embd.weight", np.ones((4, 8), np.float16))
-    writer.add_tensor("blk.0.attn_q.weight", np.ones((8, 8), np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path.read_bytes()
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.data())
-def test_a_cut_or_garbled_file_is_refused_or_read(small, tmp_path, data):
-    content = bytearray(small)
-    for _ in range(data.draw(st.integers(0, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path / "x.gguf"
-    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
-    with suppress(CheckpointError):
-        file = GGUFFile(path)
-        for name in file.tensors:
-            file.array(name)
-
-
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=3))
 def test_garbled_metadata_are_refused_or_read(exported, tmp_path, changes):
@@ -318,12 +286,3 @@ def test_garbled_metadata_are_refused_or_read(exported, tmp_path, changes):
     path.write_bytes(content)
     with suppress(CheckpointError):
         open_source(path, mmproj=vision)
-
-
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(max_size=200))
-def test_other_bytes_are_refused(tmp_path, content):
-    path = tmp_path / "x.gguf"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="is not a GGUF file, or is damaged"):
-        GGUFFile(path)
