@@ -194,6 +194,26 @@ def test_a_termination_in_the_middle_of_an_answer_ends_it_with_code_0(
     node.close()
 
 
+@pytest.mark.parametrize(
+    ("transitions", "number"),
+    [
+        ((), signal.SIGTERM),  # unconfigured
+        ((Transition.TRANSITION_CONFIGURE,), signal.SIGINT),  # inactive
+        ((Transition.TRANSITION_UNCONFIGURED_SHUTDOWN,), signal.SIGTERM),  # finalized
+    ],
+)
+def test_a_signal_ends_it_with_code_0_in_any_state(
+    second_node, any_bundle: Path, transitions: tuple[int, ...], number: signal.Signals
+) -> None:
+    node = second_node("second", bundle=any_bundle, autostart=False)
+    assert node.status().code == Status.NOT_ACTIVE
+    assert all(node.change(transition) for transition in transitions)
+    node.child.process.send_signal(number)
+    assert node.child.process.wait(60) == 0
+    assert "Traceback" not in node.child.log()
+    node.close()
+
+
 @pytest.mark.parametrize("signals", [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)])
 def test_a_signal_while_it_loads_ends_it_with_code_0(
     graph, any_bundle: Path, tmp_path: Path, signals: tuple[signal.Signals, ...]
