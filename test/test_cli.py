@@ -167,7 +167,7 @@ def test_ask_as_json(bundle, picture, capsys):
     assert (answer["model"], answer["backend"]) == ("tiny", "onnxruntime-cpu")
     assert 0 < answer["confidence"] <= 1
     assert answer["generated_tokens"] <= 4
-    assert set(answer["latency"]) == {"queue", "encode", "prefill", "decode"}
+    assert set(answer["latency"]) == {"queue", "encode", "prefill", "decode", "total"}
 
 
 def test_ask_for_a_choice(bundle, picture, capsys):
@@ -178,7 +178,7 @@ def test_ask_for_a_choice(bundle, picture, capsys):
     assert {row.split()[1] for row in rows} == {"yes", "no"}
     assert sum(float(row.split("%")[0]) for row in rows) == pytest.approx(100, abs=0.2)
     assert main([*question, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["text"] in ("yes", "no")
+    assert json.loads(capsys.readouterr().out)["answer"] in ("yes", "no")
 
 
 def test_ask_from_the_checkpoint_itself(checkpoint, picture, capsys):
@@ -200,6 +200,11 @@ def test_ask_refuses_what_it_cannot_use(bundle, picture, capsys, tmp_path, check
     assert error_of(capsys, "ask", picture, "  ", "--bundle", bundle)
     assert error_of(capsys, "ask", picture, "x" * 10_000, "--bundle", bundle)
     assert error_of(capsys, "ask", picture, "What?", "--bundle", bundle, "--max-tokens", "0")
+
+
+def test_an_examination_without_questions_is_refused(capsys):
+    for count in (0, -1):
+        assert f"--count is {count}" in error_of(capsys, "eval", "nano", "--count", count)
 
 
 def test_a_missing_build_package_is_named(checkpoint, tmp_path):

@@ -91,9 +91,14 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         answer = Assistant(runtime).ask(frame, request)
         model = {"model": runtime.bundle.manifest.name, "backend": runtime.backend_name}
-        print(json.dumps({**dataclasses.asdict(answer), **model}, ensure_ascii=False))
+        print(json.dumps({**_as_dict(answer, args.choices), **model}, ensure_ascii=False))
         return 0
-    answer = Assistant(runtime).ask(frame, request, on_text=_Typewriter())
+    typewriter = _Typewriter()
+    try:
+        answer = Assistant(runtime).ask(frame, request, on_text=typewriter)
+    except BaseException:
+        typewriter.end()
+        raise
     _report(answer, args.choices)
     return 0
 
@@ -138,6 +143,25 @@ class _Typewriter:
         piece = piece if self._begun else piece.lstrip()
         self._begun = self._begun or bool(piece)
         print(piece, end="", flush=True)
+
+    def end(self) -> None:
+        """Ends the line that was begun, so that an error gets its own."""
+        if self._begun:
+            print(flush=True)
+
+
+def _as_dict(answer: Answer, choices: list[str]) -> dict[str, Any]:
+    """For JSON; what the node's answers have too is named and shaped as in `mobilevlm ask --ros --json`."""
+    told = dataclasses.asdict(answer)
+    latency = {**told.pop("latency"), "total": answer.latency.total}
+    odds = dict(zip(choices, told.pop("choice_probabilities")))
+    return {
+        "answer": told.pop("text"),
+        "choice_probabilities": odds,
+        "cached_tokens": told.pop("reused_tokens"),
+        **told,
+        "latency": latency,
+    }
 
 
 def _report(answer: Answer, choices: list[str]) -> None:

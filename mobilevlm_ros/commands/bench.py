@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
     finally:
         if sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr)
-    if args.plot is not None:
+    print(json.dumps(found.as_dict()) if args.json else found.table(), flush=True)
+    if args.plot is not None:  # last: a plot that cannot be written costs no figures
         drawing.save(latency_plot.draw(found), args.plot)
-    print(json.dumps(found.as_dict()) if args.json else found.table())
     return 0

@@ -44,10 +44,13 @@ def main(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from mobilevlm_ros.engine.runtime import load_runtime
+    from mobilevlm_ros.errors import OptionError
     from mobilevlm_ros.evaluation.exam import Report, grade
     from mobilevlm_ros.inference.assistant import Assistant
     from mobilevlm_ros.inference.types import Frame, Request
 
+    if args.count < 1:
+        raise OptionError(f"--count is {args.count}: ask at least 1 question")
     if args.compare is not None:
         return _compare(args)
     if args.checkpoint is not None:

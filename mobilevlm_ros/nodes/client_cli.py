@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from mobilevlm_msgs.msg import Status
+from rclpy.exceptions import InvalidNamespaceException
 from rclpy.utilities import remove_ros_args
+from rclpy.validate_namespace import validate_namespace
 from sensor_msgs.msg import CompressedImage
 
-from mobilevlm_ros.errors import ImageError, MobileVLMError
+from mobilevlm_ros.errors import ImageError, MobileVLMError, OptionError
 from mobilevlm_ros.nodes.client import TIMEOUT, AskImageClient
 from mobilevlm_ros.nodes.client_async import AsyncAskImageClient
 from mobilevlm_ros.nodes.client_options import add_node_options, request_fields
@@ -36,6 +38,7 @@ def ask_node(
     Raises:
         RequestTimeout: nothing serves the questions, or no response came.
         ImageError: the picture file cannot be read.
+        OptionError: an option has a value that cannot be.
     """
     fields: dict[str, Any] = {
         **request_fields(options),
@@ -43,7 +46,7 @@ def ask_node(
         "image": None if image is None else _picture(image),
         "timeout": TIMEOUT if options.timeout is None else options.timeout,
     }
-    prefix = f"/{options.namespace.strip('/')}/" if options.namespace else ""
+    prefix = _prefix(options.namespace or "")
     if options.stream:
         response = asyncio.run(_stream(f"{prefix}ask", args, question, fields))
     else:
@@ -54,6 +57,21 @@ def ask_node(
     else:
         print(as_text(response, answer=not options.stream))
     return 0 if response.status.code == Status.OK else 1
+
+
+def _prefix(namespace: str) -> str:
+    """What goes before a name in a namespace; raises OptionError for one that ROS does not allow."""
+    path = namespace.strip("/")
+    if not path:
+        return ""
+    try:
+        validate_namespace(f"/{path}")
+    except InvalidNamespaceException as error:
+        raise OptionError(
+            f"{namespace!r} cannot be a namespace: use letters, digits and _ between slashes, no digit "
+            "first, as in left or robot1/front"
+        ) from error
+    return f"/{path}/"
 
 
 async def _stream(action: str, args: Sequence[str], question: str, fields: dict[str, Any]) -> Any:

@@ -57,8 +57,18 @@ def test_formats_of_the_answer(nano: Path, tmp_path: Path, capsys: pytest.Captur
     cv2.imwrite(str(picture), np.full((90, 120, 3), 128, np.uint8))
     common = ["ask", str(picture), "How many objects are there?", "--bundle", str(nano)]
     assert main([*common, "--answer-format", "integer", "--maximum", "9", "--json"]) == 0
-    assert 0 <= int(json.loads(capsys.readouterr().out)["text"]) <= 9
+    assert 0 <= int(json.loads(capsys.readouterr().out)["answer"]) <= 9
     assert main([*common, "--answer-format", "integer", "--minimum", "9", "--maximum", "1"]) == 1
     assert "minimum 9 is not below maximum 1" in capsys.readouterr().err
     assert main([*common, "--choices", "a", "b", "--abstain-threshold", "1"]) == 0
     assert "abstained; the best guess is" in capsys.readouterr().err
+    assert main([*common, "--choices", "a", "b", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["choice_probabilities"]) == {"a", "b"}
+    schema = json.dumps(
+        {"type": "object", "properties": {"number": {"type": "integer"}}, "required": ["number"]}
+    )
+    cut = ["--answer-format", "json", "--json-schema", schema, "--max-tokens", "3"]
+    assert main([*common, *cut]) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith("{") and told.out.endswith("\n")  # the error begins a line of its own
+    assert "not a complete json" in told.err

@@ -108,6 +108,12 @@ def test_a_number_of_tokens_that_the_field_cannot_hold_is_refused(count: str, ca
     assert f"max_tokens is {count}: give a number from 1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["a b", "1st", "a//b", "é"])
+def test_a_namespace_that_cannot_be_is_refused(name: str, capsys: Captured) -> None:
+    assert mobilevlm(["ask", "--ros", "Is it day?", "--namespace", name]) == 1
+    assert f"{name!r} cannot be a namespace" in capsys.readouterr().err
+
+
 def test_a_wait_that_cannot_be_is_refused_by_the_node(node, capsys: Captured) -> None:
     assert client_cli.main(["Is it?", "--wait-for-frame", "-1"]) == 1
     assert capsys.readouterr().out.startswith("INVALID_PARAMETER: wait_for_frame is -1")
