@@ -6,6 +6,8 @@ from __future__ import annotations
 import mmap
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +24,29 @@ LANGUAGE, VISION = "llama", "clip"
 REQUIRED = object()
 """Default of a field that must be there."""
 
+_SWAPPED = "S"
+_ADVICE = "write it anew with llama.cpp's `llama-quantize --allow-requantize FILE NEW_FILE F16`"
+
 
 class GGUFFile:
     """Metadata and tensors of one file, mapped into memory."""
 
     def __init__(self, path: Path) -> None:
-        """Raises CheckpointError when it is no GGUF file, damaged, or a part of one."""
+        """Raises CheckpointError when it is no GGUF file, damaged, a part of one, or big-endian."""
         self.path = path
         try:
             self._reader = _Reader(path)
             fields = {name: field.contents() for name, field in self._reader.fields.items()}
+        except _UnknownType as error:
+            raise CheckpointError(f"{path}: {error}") from error
         except Exception as error:  # a reader that is fed nonsense can raise anything
             raise CheckpointError(
                 f"{path} is not a GGUF file, or is damaged ({error or type(error).__name__}); copy it again"
             ) from error
+        require(
+            self._reader.byte_order != _SWAPPED,
+            f"{path} has the other byte order than this machine; change it with `gguf-convert-endian FILE native`",
+        )
         self.fields: dict[str, Any] = fields
         self.tensors = {tensor.name: tensor for tensor in self._reader.tensors}
         require(
@@ -58,14 +69,20 @@ class GGUFFile:
         """In PyTorch's order: GGUF's is the reverse."""
         return tuple(int(size) for size in reversed(self.tensors[name].shape))
 
+    def check_type(self, name: str) -> None:
+        """Raises CheckpointError when the tensor's type is one that gguf cannot dequantise."""
+        kind = self.tensors[name].tensor_type
+        reader = f"gguf {version('gguf')}"
+        require(
+            _is_readable(kind),
+            f"{self.path}: {name} is of type {kind.name}, which {reader} cannot read; {_ADVICE}",
+        )
+
     def array(self, name: str) -> NDArray[np.float32]:
-        """The tensor, dequantised. Raises CheckpointError for a type that gguf cannot read, and for NaN."""
+        """The tensor, dequantised. Raises CheckpointError like `check_type`, and for NaN."""
+        self.check_type(name)
         tensor = self.tensors[name]
-        try:
-            array = gguf.dequantize(tensor.data, tensor.tensor_type)
-        except (NotImplementedError, ValueError) as error:
-            kind = tensor.tensor_type.name
-            raise CheckpointError(f"{self.path}: {name} is {kind}, which cannot be read: {error}") from error
+        array = gguf.dequantize(tensor.data, tensor.tensor_type)
         array = np.asarray(array, np.float32).reshape(self.shape(name))
         require(bool(np.isfinite(array).all()), f"{self.path}: {name} holds NaN or infinity; copy it again")
         return array
@@ -78,8 +95,34 @@ class GGUFFile:
                 mapped.madvise(mmap.MADV_DONTNEED)
 
 
+@cache
+def _is_readable(kind: gguf.GGMLQuantizationType) -> bool:
+    _, size = gguf.GGML_QUANT_SIZES[kind]
+    try:
+        gguf.dequantize(np.zeros((1, size), np.uint8), kind)
+    except NotImplementedError:
+        return False
+    return True
+
+
+class _UnknownType(ValueError):
+    """A tensor's type has no meaning to gguf."""
+
+
 class _Reader(gguf.GGUFReader):
-    """Notices the end of a cut file, where the library's goes on with empty arrays."""
+    """Names a tensor of unknown type, and notices the end of a cut file, where the library's goes on."""
+
+    def _build_tensors(self, start_offs: int, fields: list[gguf.ReaderField]) -> None:
+        for field in fields:
+            _, name, _, _, kind, _ = field.parts
+            try:
+                gguf.GGMLQuantizationType(kind[0])
+            except ValueError as error:
+                raise _UnknownType(
+                    f"{bytes(name).decode(errors='replace')} is of type number {kind[0]}, which gguf "
+                    f"{version('gguf')} does not know; install a newer gguf, or {_ADVICE}"
+                ) from error
+        super()._build_tensors(start_offs, fields)
 
     def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> NDArray[Any]:
         end = int(offset) + int(count) * np.dtype(dtype).itemsize

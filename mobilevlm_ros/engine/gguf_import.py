@@ -19,17 +19,25 @@ from mobilevlm_ros.processing.image import IMAGE_MEAN, IMAGE_STD
 RELEASED_LAYERS = 24
 """Layers of every released model's tower; llama.cpp's converter leaves the last one, which is unused, out."""
 
+_ROTARY = ".attn_rot_embd."
+"""The rotation's frequencies, which old converters wrote and nothing reads."""
+
 
 class GGUFTensors:
     """A `model.checkpoint.TensorSource` over the two files: the checkpoint's names, shapes and layout."""
 
     def __init__(self, language: GGUFFile, vision: GGUFFile, config: MobileVLMConfig) -> None:
-        """Raises CheckpointError listing what is missing or of the wrong shape."""
+        """Raises CheckpointError listing what is missing, of the wrong shape or not a MobileVLM's, and for a
+        type that cannot be read.
+        """
         self.config = config
         self._files = (language, vision)
         self._shapes = expected_shapes(config)
         self._where: dict[str, tuple[GGUFFile, str]] = {}
         swapped = not _has_old_names(vision, config)
+        known = {gguf_name(key) for key in self._shapes}
+        # The tower may hold layers that nothing uses; in the language model every tensor plays a part.
+        foreign = [name for name in language.tensors if name not in known and _ROTARY not in name]
         missing, misshapen = [], []
         for key, shape in self._shapes.items():
             name = gguf_name(_swap_mlp(key) if swapped else key)
@@ -42,13 +50,15 @@ class GGUFTensors:
                 missing.append(name)
         problems = [
             f"{len(names)} {kind}: {', '.join(names[:20])}"
-            for kind, names in (("missing", missing), ("misshapen", misshapen))
+            for kind, names in (("missing", missing), ("misshapen", misshapen), ("foreign", foreign))
             if names
         ]
         require(
             not problems,
             f"{language.path} and {vision.path} do not make a MobileVLM; tensors {'; '.join(problems)}",
         )
+        for file, name in self._where.values():
+            file.check_type(name)
 
     def __contains__(self, key: str) -> bool:
         return key in self._where
