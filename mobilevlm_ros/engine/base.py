@@ -92,6 +92,10 @@ class LanguageEngine(Protocol):
     def max_length(self) -> int:
         """The model's context, in tokens, images included."""
 
+    @property
+    def side_by_side(self) -> bool:
+        """Whether `branches` share a run, so that growing them together is faster than one by one."""
+
     def embed(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Token ids i64 [T] to embeddings f32 [T, H]. Raises ValueError for an id outside the vocabulary."""
 
@@ -119,9 +123,9 @@ class LanguageEngine(Protocol):
         `forward` raises.
         """
 
-    def branches(self, cache: KVCache, room: int) -> Branches | None:
+    def branches(self, cache: KVCache, room: int) -> Branches:
         """Branches behind what `cache` (batch 1) holds, with room for that many tokens in all.
 
-        The cache must not be used until the branches are done with; it is as it was then. None where the
-        backend reads one sequence at a time. Raises ContextOverflow when `room` is more than the context has.
+        The cache must not be used until the branches are done with; it is as it was then. Raises
+        ContextOverflow when `room` is more than the context has.
         """

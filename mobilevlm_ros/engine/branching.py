@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.base import KVCache, LanguageEngine
+from mobilevlm_ros.engine.guard import check_room
 from mobilevlm_ros.errors import ContextOverflow
 
 
@@ -28,6 +29,29 @@ def branch_in_turn(
         results.append(engine.forward(tokens[None], room, min(num_logits, len(tokens)))[0])
         room.truncate(length)
     return results
+
+
+class BranchesInTurn:
+    """Branches that each have a copy of the prompt's cache."""
+
+    def __init__(self, engine: LanguageEngine, cache: KVCache, room: int) -> None:
+        check_room(cache.length, room, engine.max_length, engine.max_length)
+        self._engine = engine
+        self._prompt = cache
+        self._capacity = cache.length + room
+        self._caches: dict[int, KVCache] = {}
+
+    def read(
+        self, pieces: Mapping[int, NDArray[np.float32]], num_logits: int = 1
+    ) -> dict[int, NDArray[np.float32]]:
+        """See Branches.read."""
+        read = {}
+        for number, piece in pieces.items():
+            if number not in self._caches:
+                self._caches[number] = self._prompt.copy(capacity=self._capacity)
+            wanted = min(num_logits, len(piece))
+            read[number] = self._engine.forward(piece[None], self._caches[number], wanted)[0]
+        return read
 
 
 def check_branches(continuations: Sequence[NDArray[np.float32]], cache: KVCache, max_length: int) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mobilevlm_ros.engine.base import KVCache
-from mobilevlm_ros.engine.branching import branch_in_turn, check_branches
+from mobilevlm_ros.engine.base import Branches, KVCache
+from mobilevlm_ros.engine.branching import BranchesInTurn, branch_in_turn, check_branches
 from mobilevlm_ros.engine.bundle import Manifest
 from mobilevlm_ros.engine.guard import check_embeddings, check_finite, check_ids, check_room
 from mobilevlm_ros.engine.ort_cache import OrtCache
@@ -43,7 +43,7 @@ class OrtLanguage:
     ) -> None:
         self._session = session
         self._prefill = prefill
-        self._trees = any(value.name == "attention_bias" for value in session.get_inputs())
+        self.side_by_side = any(value.name == "attention_bias" for value in session.get_inputs())
         self._table = table
         self._manifest = manifest
         self.hidden_size = manifest.hidden_size
@@ -93,14 +93,16 @@ class OrtLanguage:
         cache = _ours(cache)
         check_branches(continuations, cache, self.max_length)
         rows = sum(map(len, continuations))
-        if not self._trees or len(continuations) < 2 or cache.length + rows > self.max_length:
+        if not self.side_by_side or len(continuations) < 2 or cache.length + rows > self.max_length:
             return branch_in_turn(self, continuations, cache, num_logits)
         read = OrtBranches(self, cache, rows).read(dict(enumerate(continuations)), num_logits)
         return [read[number] for number in range(len(continuations))]
 
-    def branches(self, cache: KVCache, room: int) -> OrtBranches | None:
+    def branches(self, cache: KVCache, room: int) -> Branches:
         """See LanguageEngine.branches."""
-        return OrtBranches(self, _ours(cache), room) if self._trees else None
+        if self.side_by_side:
+            return OrtBranches(self, _ours(cache), room)
+        return BranchesInTurn(self, cache, room)
 
     def read_rows(self, rows: Rows, cache: OrtCache, past: int) -> NDArray[np.float32]:
         """The logits f32 [wanted, V] of a run of a tree, which fills the cache from row `past` on."""
@@ -154,7 +156,7 @@ class OrtLanguage:
         }
         if logits is not None:
             inputs["num_logits"] = np.array([logits.shape[1]], np.int64)
-        if self._trees:
+        if self.side_by_side:
             inputs["position_ids"], inputs["attention_bias"] = _places(batch, tokens, past, rows)
         binding = cache.binding(session)
         # It borrows the arrays' memory, it does not keep them alive: `inputs` does.

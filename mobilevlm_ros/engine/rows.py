@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.base import KVCache
+from mobilevlm_ros.engine.branching import BranchesInTurn, check_branches
 from mobilevlm_ros.engine.bundle import EMBEDDINGS, Bundle, Manifest
 from mobilevlm_ros.engine.guard import check_embeddings, check_finite, check_ids, check_room
-from mobilevlm_ros.errors import BundleError, ContextOverflow
+from mobilevlm_ros.errors import BundleError
 
 _LEAST_ROOM = 64  # tokens
 
@@ -100,6 +101,7 @@ class RowCache:
 class RowLanguage(ABC):
     """A LanguageEngine whose subclass reads one sequence at a time."""
 
+    side_by_side = False
     row_type: type[Row]
     """The rows it makes."""
 
@@ -160,27 +162,21 @@ class RowLanguage(ABC):
         self, continuations: Sequence[NDArray[np.float32]], cache: KVCache, num_logits: int = 1
     ) -> list[NDArray[np.float32]]:
         """See LanguageEngine.branch."""
+        check_branches(continuations, cache, self.max_length)
         rows = self._rows(cache)
-        if len(rows) != 1:
-            raise ValueError(f"continuations need a cache of one row, this one has {len(rows)}")
         results = []
         for tokens in continuations:
             wanted = min(num_logits, len(tokens))
             check_embeddings(tokens[None], 1, self.hidden_size, wanted)
-            if cache.length + len(tokens) > self.max_length:
-                raise ContextOverflow(
-                    f"{cache.length} tokens and {len(tokens)} more do not fit the model's context of "
-                    f"{self.max_length}; shorten the question or the session"
-                )
             # What is written behind `length` does not count, and the next one writes over it.
             logits = self._read(rows[0], tokens, max(1, wanted))
             check_finite(logits, "the decoder's output")
             results.append(logits[len(logits) - wanted :])
         return results
 
-    def branches(self, cache: KVCache, room: int) -> None:
+    def branches(self, cache: KVCache, room: int) -> BranchesInTurn:
         """See LanguageEngine.branches."""
-        return None
+        return BranchesInTurn(self, cache, room)
 
     def _rows(self, cache: KVCache) -> list[Row]:
         if not isinstance(cache, RowCache) or not isinstance(cache.rows[0], self.row_type):

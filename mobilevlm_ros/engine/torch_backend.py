@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine import base
-from mobilevlm_ros.engine.branching import branch_in_turn
+from mobilevlm_ros.engine.branching import BranchesInTurn, branch_in_turn
 from mobilevlm_ros.engine.bundle import Bundle, Manifest
 from mobilevlm_ros.engine.guard import check_embeddings, check_finite, check_ids, check_pixels, check_room
 from mobilevlm_ros.model import llama
@@ -91,6 +91,8 @@ class TorchCache:
 class TorchLanguage:
     """The language model."""
 
+    side_by_side = False
+
     def __init__(self, model: MobileVLM) -> None:
         self._model = model
         self.hidden_size = model.config.language.hidden_size
@@ -138,5 +140,6 @@ class TorchLanguage:
         """See LanguageEngine.branch."""
         return branch_in_turn(self, continuations, cache, num_logits)
 
-    def branches(self, cache: base.KVCache, room: int) -> None:
+    def branches(self, cache: base.KVCache, room: int) -> BranchesInTurn:
         """See LanguageEngine.branches."""
+        return BranchesInTurn(self, cache, room)

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import EngineError, RequestCancelled
-from mobilevlm_ros.inference import branching, choice_list
+from mobilevlm_ros.inference import branching, choice_list, writing
 from mobilevlm_ros.inference.calibration import Calibration
 from mobilevlm_ros.inference.constrained import Grammars
 from mobilevlm_ros.inference.conversation import Turn
-from mobilevlm_ros.inference.decoding import decode
+from mobilevlm_ros.inference.decoding import Constraint, Writer, decode
 from mobilevlm_ros.inference.looking import Looker
 from mobilevlm_ros.inference.prompting import Prompt, Prompter
 from mobilevlm_ros.inference.reading import Reader, Tail, run_length
@@ -127,23 +127,29 @@ class Assistant:
             return replace((yield from self._turn(frame, request, alone, 0)), session_turn=0)
 
     def steps_many(self, frame: Frame, requests: Sequence[Request]) -> Generator[str, None, list[Answer]]:
-        """Answers to several requests about one frame, in their order, the same as one by one.
+        """Answers to several requests about one frame, in their order: but for rounding, those one by one.
 
-        One encode and one prefix; questions whose choices differ in their first token are read in parallel,
-        the others in turn. Yields '' at token boundaries. Latencies are shares of the work done together.
+        One encode and one prefix. Questions whose choices differ in their first token are read together;
+        free answers are written side by side where the engine can, the others in turn. Yields '' at token
+        boundaries. Latencies are shares of the work done together.
         """
         checked = [check_request(request, self.max_question) for request in requests]
         check_frame(frame)
+        answers: dict[int, Answer] = {}
         with self._memory():
             prompts = {
                 i: self._prompter.prompt(frame, request, Session(), self.system_prompt)
                 for i, request in enumerate(checked)
-                if request.choices and not request.answer_format
+                if request.answer_format != "choice_list"
             }
+            chosen = {i: prompt for i, prompt in prompts.items() if prompt.options.longest}
             found = yield from branching.choose_all(
-                self._reader, list(prompts.values()), self.runtime.language
+                self._reader, list(chosen.values()), self.runtime.language
             )
-        answers = dict(zip(prompts, found, strict=True))
+            answers.update(zip(chosen, found, strict=True))
+            written = {i: self._task(p, checked[i]) for i, p in prompts.items() if i not in chosen}
+            for group in writing.together(written, self._reader, self.runtime.language):
+                answers.update((yield from writing.write(self._reader, group, self.runtime.language)))
         for i, request in enumerate(checked):
             if i in answers:
                 answers[i] = withhold(answers[i], request)
@@ -173,9 +179,8 @@ class Assistant:
                 answer = yield from watch.timed("prefill", chosen)
                 atoms = read.atoms
             else:
-                written = yield from decode(
-                    read, request, language, self.runtime.tokenizer, self._stop_ids, watch, constraint
-                )
+                writer = self._writer(request, read.tokens, constraint)
+                written = yield from decode(read, writer, language, watch)
                 answer = written.answer()
                 atoms = (*read.atoms, *written.tokens[: read.cache.length - read.tokens])
             forgotten = _commit(
@@ -190,6 +195,15 @@ class Assistant:
             forgotten_turns=forgotten,
         )
         return withhold(answer, request)
+
+    def _task(self, prompt: Prompt, request: Request) -> writing.Task:
+        taken = self._reader.positions(prompt.atoms)
+        return writing.Task(prompt, self._writer(request, taken, self._grammars.constraint(request)))
+
+    def _writer(self, request: Request, taken: int, constraint: Constraint | None) -> Writer:
+        """Of the answer to a prompt that takes so many positions."""
+        limit = min(request.max_tokens, self.runtime.language.max_length - taken)
+        return Writer(request, self.runtime.tokenizer, self._stop_ids, limit, constraint)
 
     def _list(self, frame: Frame, request: Request, session: Session) -> Steps:
         """Each choice on its own, side by side; the conversation remembers one question and one answer."""

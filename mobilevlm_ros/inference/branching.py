@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from mobilevlm_ros.engine.base import LanguageEngine
@@ -21,7 +21,7 @@ def groups(prompts: Mapping[int, Prompt]) -> list[dict[int, Prompt]]:
     found: dict[Atoms, dict[int, Prompt]] = {}
     for key, prompt in prompts.items():
         if prompt.options.longest == 1:
-            found.setdefault(_beginning(prompt), {})[key] = prompt
+            found.setdefault(beginning(prompt), {})[key] = prompt
     return [group for group in found.values() if len(group) > 1]
 
 
@@ -32,8 +32,7 @@ def choose_all(
     numbered = dict(enumerate(prompts))
     answers: dict[int, Answer] = {}
     for group in groups(numbered):
-        found = yield from choose(reader, group.values(), language)
-        answers.update(zip(group, found, strict=True))
+        answers.update((yield from choose(reader, group, language)))
     for i, prompt in numbered.items():
         if i not in answers:
             watch = Stopwatch()
@@ -47,50 +46,51 @@ def choose_all(
 
 
 def choose(
-    reader: Reader, prompts: Collection[Prompt], language: LanguageEngine
-) -> Generator[str, None, list[Answer]]:
-    """Answers to the prompts of one group, in their order; yields '' at boundaries."""
+    reader: Reader, prompts: Mapping[int, Prompt], language: LanguageEngine
+) -> Generator[str, None, dict[int, Answer]]:
+    """Answers to the prompts of one group; yields '' at boundaries."""
     watch = Stopwatch()
-    first = next(iter(prompts))
-    beginning = _beginning(first)
-    batches = list(_batches(prompts, len(beginning), reader.run))
-    room = max(sum(len(prompt.atoms) - len(beginning) for prompt in batch) for batch in batches)
-    prefix, reused = yield from reader.read_prefix(beginning, first.views, room, watch)
-    answers: list[Answer] = []
-    for batch in batches:
-        rests = [reader.embed(prompt.atoms[len(beginning) :]) for prompt in batch]
-        for prompt, row in zip(batch, language.branch(rests, prefix), strict=True):
-            answers.append((yield from prompt.options.answer(row[-1], prefix, language)))
+    first = next(iter(prompts.values()))
+    shared = beginning(first)
+    parts = list(batches(prompts, len(shared), reader.run))
+    room = max(sum(len(prompt.atoms) - len(shared) for prompt in part.values()) for part in parts)
+    prefix, reused = yield from reader.read_prefix(shared, first.views, room, watch)
+    answers: dict[int, Answer] = {}
+    for part in parts:
+        rests = [reader.embed(prompt.atoms[len(shared) :]) for prompt in part.values()]
+        for (key, prompt), row in zip(part.items(), language.branch(rests, prefix), strict=True):
+            answers[key] = yield from prompt.options.answer(row[-1], prefix, language)
         watch.lap("prefill")
         yield ""
         watch.resume()
-    return [
-        replace(
+    return {
+        key: replace(
             answer,
             latency=watch.latency(len(answers)),
-            prompt_tokens=reader.positions(prompt.atoms),
+            prompt_tokens=reader.positions(prompts[key].atoms),
             reused_tokens=prefix.length if at else reused,
         )
-        for at, (answer, prompt) in enumerate(zip(answers, prompts, strict=True))
-    ]
+        for at, (key, answer) in enumerate(answers.items())
+    }
 
 
-def _beginning(prompt: Prompt) -> Atoms:
+def beginning(prompt: Prompt) -> Atoms:
+    """What the prompts about one picture have in common: all up to and with the last image."""
     return prompt.atoms[: joints(prompt.atoms)[-1]]
 
 
-def _batches(prompts: Iterable[Prompt], start: int, size: int) -> Iterator[list[Prompt]]:
+def batches(prompts: Mapping[int, Prompt], start: int, size: int) -> Iterator[dict[int, Prompt]]:
     """Prompts in order, in batches of at most `size` positions after `start`, or of one prompt.
 
     What several begin with counts once, as it is read once.
     """
-    batch: list[Prompt] = []
+    batch: dict[int, Prompt] = {}
     taken: set[Atoms] = set()
-    for prompt in prompts:
+    for key, prompt in prompts.items():
         own = {prompt.atoms[start:end] for end in range(start + 1, len(prompt.atoms) + 1)}
         if batch and len(taken | own) > size:
             yield batch
-            batch, taken = [], set()
-        batch.append(prompt)
+            batch, taken = {}, set()
+        batch[key] = prompt
         taken |= own
     yield batch

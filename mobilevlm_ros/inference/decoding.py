@@ -62,66 +62,100 @@ class Written:
         )
 
 
+class Writer:
+    """Writes one answer: chooses each token from the logits after the one before.
+
+    Args:
+        request: how to sample, and when to end.
+        tokenizer: of the bundle.
+        stop_ids: tokens that end an answer.
+        limit: most tokens that it may have.
+        constraint: what may be said; None for anything.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        tokenizer: Tokenizer,
+        stop_ids: Collection[int],
+        limit: int,
+        constraint: Constraint | None = None,
+    ) -> None:
+        self.tokens: list[int] = []
+        self.finish = ""
+        """'stop' or 'length' once the answer is complete."""
+        self._stop_ids = stop_ids if constraint is None else {*stop_ids, tokenizer.eos_id}
+        self.limit = limit
+        self._constraint = constraint
+        self._sampler = Sampler(request.temperature, request.top_p, request.seed, request.repetition_penalty)
+        self._stream, self._shown = StreamDecoder(tokenizer), StopFilter(request.stop)
+        self._pieces: list[str] = []
+        self._probabilities: list[float] = []
+
+    def write(self, logits: NDArray[np.float32]) -> str | None:
+        """The text that the next token adds, '' while it is unclear; None when none was added.
+
+        Args:
+            logits: f32[V] after the prompt and the tokens so far.
+        """
+        constraint, full = self._constraint, len(self.tokens) == self.limit
+        token, probability = self._sampler.pick(logits, None if constraint is None else constraint.mask())
+        if constraint is not None and (token in self._stop_ids or not full):
+            constraint.accept(token)
+        if token in self._stop_ids:
+            self.finish = "stop"
+            if constraint is not None:  # whether '1' ends here or goes on to '12' is part of what was said
+                self._probabilities.append(probability)
+            return None
+        if full:
+            self.finish = "length"
+            return None
+        self.tokens.append(token)
+        self._probabilities.append(probability)
+        self._pieces.append(self._shown.push(self._stream.push(token)))
+        if self._shown.stopped or (constraint is not None and constraint.finished):
+            self.finish = "stop"
+        elif len(self.tokens) == self.limit and constraint is None:
+            self.finish = (
+                "length"  # with a constraint one more look says whether the answer ends exactly here
+            )
+        return self._pieces[-1]
+
+    def written(self) -> Written:
+        """The complete answer. Raises OptionError if it was cut before it had the form that was asked for."""
+        self._pieces.append(self._shown.push(self._stream.flush()) + self._shown.flush())
+        text = "".join(self._pieces).strip()
+        if self._constraint is not None:
+            self._constraint.check(text)
+        # A sentence is as sure as its least sure word.
+        return Written(text, tuple(self.tokens), min(self._probabilities, default=0.0), self.finish)
+
+
 def decode(
-    read: Read,
-    request: Request,
-    language: LanguageEngine,
-    tokenizer: Tokenizer,
-    stop_ids: Collection[int],
-    watch: Stopwatch,
-    constraint: Constraint | None = None,
+    read: Read, writer: Writer, language: LanguageEngine, watch: Stopwatch
 ) -> Generator[str, None, Written]:
     """Continue a prompt, yielding the text as it grows. Extends `read.cache` by the tokens but the last.
 
     Args:
         read: the prompt.
-        request: how to sample, and when to end.
+        writer: of its answer.
         language: the decoder.
-        tokenizer: of the bundle.
-        stop_ids: tokens that end an answer.
         watch: gets laps of 'decode'.
-        constraint: what may be said; None for anything.
 
     Raises:
         OptionError: the answer cannot have the form that the constraint wants, or max_tokens cut it off.
     """
-    if constraint is not None:
-        stop_ids = {*stop_ids, tokenizer.eos_id}
-    sampler = Sampler(request.temperature, request.top_p, request.seed, request.repetition_penalty)
-    stream, shown = StreamDecoder(tokenizer), StopFilter(request.stop)
-    tokens: list[int] = []
-    pieces: list[str] = []
-    probabilities: list[float] = []
-    logits, finish = read.logits, "length"
-    limit = min(request.max_tokens, language.max_length - read.tokens)
+    logits = read.logits
     while True:
-        token, probability = sampler.pick(logits, None if constraint is None else constraint.mask())
-        if constraint is not None and (token in stop_ids or len(tokens) < limit):
-            constraint.accept(token)
-        if token in stop_ids:
-            finish = "stop"
-            if constraint is not None:  # whether '1' ends here or goes on to '12' is part of what was said
-                probabilities.append(probability)
+        piece = writer.write(logits)
+        if piece is not None:
+            watch.lap("decode")
+            yield piece
+            watch.resume()
+        if writer.finish:
             break
-        if len(tokens) == limit:
-            break
-        tokens.append(token)
-        probabilities.append(probability)
-        pieces.append(shown.push(stream.push(token)))
-        watch.lap("decode")
-        yield pieces[-1]
-        watch.resume()
-        if shown.stopped or (constraint is not None and constraint.finished):
-            finish = "stop"
-            break
-        if len(tokens) == limit and constraint is None:
-            break  # with a constraint one more look says whether the answer ends exactly here
-        embedding = language.embed(np.array([token], dtype=np.int64))
+        embedding = language.embed(np.array(writer.tokens[-1:], dtype=np.int64))
         logits = language.forward(embedding[None], read.cache)[0, -1]
-    pieces.append(shown.push(stream.flush()) + shown.flush())
+    written = writer.written()
     watch.lap("decode")
-    text = "".join(pieces).strip()
-    if constraint is not None:
-        constraint.check(text)
-    # A sentence is as sure as its least sure word.
-    return Written(text, tuple(tokens), min(probabilities, default=0.0), finish)
+    return written

@@ -2,7 +2,7 @@
 """Tries out a grammar in a process of its own, where it may hang, crash or eat memory without harm.
 
 Some schemas of a few bytes keep the compiler busy for hours (intersections of large `multipleOf`), and
-nothing can stop it from within. Run as a script, this reads a grammar from standard input and exits with 0,
+nothing can stop it from within. Run as a program, this reads a grammar from standard input and exits with 0,
 or writes why it cannot be used.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 SECONDS = 5.0
@@ -24,7 +25,8 @@ def probe(grammar: str, seconds: float = SECONDS) -> str:
     """Why a grammar (JSON, as llguidance makes it) cannot be used; the empty string if it can."""
     try:
         done = subprocess.run(
-            [sys.executable, __file__],
+            # Not as a file: its folder would come first on the path, and its types.py hide Python's own.
+            [sys.executable, "-c", Path(__file__).read_text(encoding="utf-8")],
             input=grammar.encode(),
             capture_output=True,
             timeout=seconds,

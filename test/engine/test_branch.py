@@ -64,3 +64,37 @@ def test_what_cannot_be_read_is_refused_and_leaves_the_cache(engine, embeddings)
     assert cache.length == 120
     with pytest.raises(ValueError, match="one row"):
         engine.branch([spoilt], cache.copy(batch=2))
+
+
+@pytest.mark.parametrize("capacity", [7, 128])
+def test_branches_that_grow_are_read_as_if_alone(engine, embeddings, capacity):
+    prompt = engine.new_cache(capacity=capacity)
+    engine.forward(embeddings(1, 7), prompt)
+    alone = {branch: prompt.copy(capacity=64) for branch in range(3)}
+    common = embeddings(1, 2, seed=1)[0]
+    branches = engine.branches(prompt, 60)
+    for run, sizes in enumerate(({0: 3, 1: 5, 2: 1}, {0: 1, 2: 1}, {1: 1, 2: 4}, {0: 2})):
+        pieces = {branch: embeddings(1, size, seed=10 * run + branch)[0] for branch, size in sizes.items()}
+        if not run:
+            pieces = {branch: np.concatenate([common, rest]) for branch, rest in pieces.items()}
+        given = branches.read(pieces)
+        assert given.keys() == pieces.keys()
+        for branch, tokens in pieces.items():
+            expected = engine.forward(tokens[None], alone[branch])[0]
+            np.testing.assert_allclose(given[branch], expected, atol=1e-4)
+    assert prompt.length == 7
+    expected = engine.forward(embeddings(1, 3, seed=1), prompt.copy(capacity=10))
+    if capacity > 7:
+        np.testing.assert_array_equal(engine.forward(embeddings(1, 3, seed=1), prompt), expected)
+
+
+def test_branches_together_may_not_outgrow_the_context(engine, embeddings):
+    cache = engine.new_cache(capacity=100)
+    engine.forward(embeddings(1, 100), cache)
+    with pytest.raises(ContextOverflow, match="100 tokens and 29 more"):
+        engine.branches(cache, 29)
+    branches = engine.branches(cache, 28)
+    branches.read({0: embeddings(1, 20)[0]})
+    with pytest.raises(ContextOverflow, match="120 tokens and 9 more"):
+        branches.read({0: embeddings(1, 9)[0]})
+    assert cache.length == 100

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from mobilevlm_ros.engine import ort
 from mobilevlm_ros.engine.build import build_bundle
 from mobilevlm_ros.engine.bundle import DECODER_TREE, PREFILL_TREE, Bundle
-from mobilevlm_ros.engine.export_decoder import DecoderPrecision
 from mobilevlm_ros.engine.ort_language import LEAST_PREFILL
 from mobilevlm_ros.engine.tree import Tree
-from mobilevlm_ros.errors import ContextOverflow, EngineError
+from mobilevlm_ros.errors import EngineError
 
 
 def piece(text: str) -> np.ndarray:
@@ -87,41 +86,6 @@ def test_each_token_sees_the_prompt_and_its_own_branch(prompt, runs, num_logits)
                 assert rows.visible[row, :prompt].all()
 
 
-@pytest.mark.parametrize("bits", [4, 32])
-@pytest.mark.parametrize("capacity", [7, 128])
-def test_branches_that_grow_are_read_as_if_alone(language_model, export, embeddings, bits, capacity):
-    engine = export(language_model(num_key_value_heads=2), DecoderPrecision(bits=bits), tree=True)
-    prompt = engine.new_cache(capacity=capacity)
-    engine.forward(embeddings(1, 7), prompt)
-    alone = {branch: prompt.copy(capacity=64) for branch in range(3)}
-    common = embeddings(1, 2, seed=1)[0]
-    branches = engine.branches(prompt, 60)
-    for run, sizes in enumerate(({0: 3, 1: 5, 2: 1}, {0: 1, 2: 1}, {1: 1, 2: 4}, {0: 2})):
-        pieces = {branch: embeddings(1, size, seed=10 * run + branch)[0] for branch, size in sizes.items()}
-        if not run:
-            pieces = {branch: np.concatenate([common, rest]) for branch, rest in pieces.items()}
-        given_ = branches.read(pieces)
-        for branch, tokens in pieces.items():
-            expected = engine.forward(tokens[None], alone[branch])[0]
-            np.testing.assert_allclose(given_[branch], expected, atol=1e-4)
-    assert prompt.length == 7
-    fresh = engine.forward(embeddings(1, 7), engine.new_cache())
-    prompt.truncate(0)
-    np.testing.assert_array_equal(engine.forward(embeddings(1, 7), prompt), fresh)
-
-
-def test_branches_together_may_not_outgrow_the_context(language_model, export, embeddings):
-    engine = export(language_model(), tree=True)
-    cache = engine.new_cache(capacity=100)
-    engine.forward(embeddings(1, 100), cache)
-    with pytest.raises(ContextOverflow, match="100 tokens and 29 more"):
-        engine.branches(cache, 29)
-    branches = engine.branches(cache, 28)
-    branches.read({0: embeddings(1, 20)[0]})
-    with pytest.raises(ContextOverflow, match="120 tokens and 9 more"):
-        branches.read({0: embeddings(1, 9)[0]})
-
-
 def test_damage_is_found(language_model, export, embeddings):
     engine = export(language_model(), tree=True)
     cache = engine.new_cache()
@@ -158,9 +122,9 @@ def test_an_older_onnxruntime_takes_the_plain_graphs(tiny_bundle: Path, monkeypa
     cache = engine.new_cache()
     engine.forward(engine.embed(np.arange(9))[None], cache)
     tokens = [engine.embed(np.arange(start, start + 6)) for start in (3, 5, 9)]
-    assert engine.branches(cache, 9) is not None
+    assert engine.side_by_side
     expected = engine.branch(tokens, cache)
     monkeypatch.setattr(onnxruntime, "__version__", "1.21.1")
     old = ort.load_language(bundle, threads=1)
-    assert old.branches(cache, 9) is None
+    assert not old.side_by_side
     np.testing.assert_allclose(old.branch(tokens, cache), expected, atol=1e-4)
