@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -209,12 +208,10 @@ def cuda(cudart: ctypes.CDLL) -> Cuda:
 @pytest.fixture
 def make_trt(cudart: ctypes.CDLL) -> Callable[[str], Any]:
     """Makes the stand-in for the module `tensorrt` of a version."""
-    # pytest's import mode puts no folder on sys.path.
-    spec = importlib.util.spec_from_file_location("tensorrt_stand_in", TENSORRT / "stand_in.py")
-    assert spec is not None and spec.loader is not None
-    stand_in = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(stand_in)
-    recorder = stand_in.Recorder(cudart)
+    import stand_in
+    from stand_in_runtime import Recorder
+
+    recorder = Recorder(cudart)
     return lambda version: stand_in.make(version, recorder)
 
 
