@@ -29,6 +29,8 @@ from typing import Any
 
 import numpy as np
 
+from mobilevlm_ros.evaluation.latency import machine
+
 WORKER = Path(__file__).with_name("prefill_decode.py")
 QUANTISE = """
 import ctypes, sys, llama_cpp
@@ -103,7 +105,7 @@ def _write(
 ) -> str:
     result = {
         "command": shlex.join(["python", *sys.argv]),
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()},
+        "machine": machine(),
         "versions": {"python": platform.python_version(), **versions},
         "threads": args.threads,
         "busy": args.busy,
@@ -246,15 +248,15 @@ def _speeds(found: dict[str, Any], args: argparse.Namespace) -> str:
 
 
 def _report(result: dict[str, Any]) -> str:
-    machine, versions = result["machine"], result["versions"]
+    versions = result["versions"]
     rounds = len(result["runs"][BASELINE])
     others = max(run["others"] for runs in result["runs"].values() for run in runs)
     beside = f"when other processes took at most {others:.0%} of the machine"
     if result["busy"]:
         beside = f"beside {result['busy']} other process(es) that computed all the time"
     lines = [
-        f"`{result['command']}` on {machine['processor']}, {machine['cores']} cores, {result['threads']} "
-        f"threads. ONNX Runtime {versions['onnxruntime']}, llama-cpp-python {versions['llama-cpp-python']} "
+        f"`{result['command']}` on {result['machine']}, {result['threads']} threads. ONNX Runtime "
+        f"{versions['onnxruntime']}, llama-cpp-python {versions['llama-cpp-python']} "
         f"({versions['llama.cpp']}). {result['note']}".rstrip(),
         "",
         f"{result['prompt_tokens']} tokens of prompt (embeddings), {result['decoded_tokens']} decoded; "
@@ -288,16 +290,6 @@ def _report(result: dict[str, Any]) -> str:
 
 def _range(values: Sequence[float]) -> str:
     return f"{median(values):.1f} [{min(values):.1f} .. {max(values):.1f}]"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
-    )
 
 
 if __name__ == "__main__":

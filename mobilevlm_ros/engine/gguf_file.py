@@ -45,7 +45,8 @@ class GGUFFile:
             ) from error
         require(
             self._reader.byte_order != _SWAPPED,
-            f"{path} has the other byte order than this machine; change it with `gguf-convert-endian FILE native`",
+            f"{path} has the other byte order than this machine; change it with "
+            "`gguf-convert-endian FILE native`",
         )
         self.fields: dict[str, Any] = fields
         self.tensors = {tensor.name: tensor for tensor in self._reader.tensors}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mobilevlm_ros.engine.base import LanguageEngine
-from mobilevlm_ros.inference.branching import batches, beginning
+from mobilevlm_ros.inference.branching import RUN, batches, beginning
 from mobilevlm_ros.inference.conversation import Atoms
 from mobilevlm_ros.inference.decoding import Writer
 from mobilevlm_ros.inference.prompting import Prompt
@@ -61,7 +61,8 @@ def write(
     prefix, reused = yield from reader.read_prefix(shared, first.views, room, watch)
     branches = language.branches(prefix, room)
     logits = {}
-    for batch in batches({key: task.prompt for key, task in tasks.items()}, len(shared), reader.run):
+    prompts = {key: task.prompt for key, task in tasks.items()}
+    for batch in batches(prompts, len(shared), max(RUN, reader.run)):
         pieces = {key: reader.embed(prompt.atoms[len(shared) :]) for key, prompt in batch.items()}
         logits.update(branches.read(pieces))
         watch.lap("prefill")

@@ -37,7 +37,8 @@ BAD = {
     "NaN is no JSON number": Request("?", answer_format="json", json_schema='{"const": NaN}'),
     "is a JSON list": Request("?", answer_format="json", json_schema="[]"),
     "1048578 characters": Request("?", answer_format="json", json_schema='"' + "x" * 2**20 + '"'),
-    "recursion": Request("?", answer_format="json", json_schema='{"items":' * 7000),
+    # Python 3.13's parser goes deeper, and finds the end missing.
+    "recursion|is not JSON": Request("?", answer_format="json", json_schema='{"items":' * 7000),
 }
 
 

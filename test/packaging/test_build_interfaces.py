@@ -76,9 +76,7 @@ def test_its_own_earlier_install_does_not_count(tmp_path: Path, monkeypatch: pyt
     assert tool.reason_to_skip() == ""
 
 
-def test_the_generators_see_no_foreign_sitecustomize(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_generators_see_no_foreign_sitecustomize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "override").mkdir()
     (tmp_path / "override" / "sitecustomize.py").touch()
     (tmp_path / "kept").mkdir()
