@@ -14,8 +14,8 @@ from mobilevlm_ros.inference.timing import Stopwatch
 from mobilevlm_ros.inference.types import Answer
 
 RUN = 96
-"""Most positions of several questions that one call reads, or `Reader.run` where that is more: 0.9 s at 1.4B on
-two cores. A longer run reads the words that questions begin with fewer times."""
+"""Most positions of several questions that one call reads, or `Reader.run` where that is more: 0.9 s at 1.4B
+on two cores. A longer run reads the words that questions begin with fewer times."""
 
 
 def groups(prompts: Mapping[int, Prompt]) -> list[dict[int, Prompt]]:
