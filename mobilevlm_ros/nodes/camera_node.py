@@ -20,6 +20,7 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 
+from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.nodes import running
 from mobilevlm_ros.nodes.pictures import JPEG_QUALITY, image_message, jpeg_message
 from mobilevlm_ros.processing.picture_file import read_picture
@@ -109,7 +110,10 @@ class CameraNode(Node):
 
 def _read_photo(path: str, width: int, height: int) -> U8:
     """RGB u8[H, W, 3] of a picture file, resized where a width or height is given. Raises ImageError."""
-    rgb = read_picture(path)
+    try:
+        rgb = read_picture(path)
+    except ImageError as error:
+        raise ImageError(f"photo: {error}") from error
     if width or height:
         size = (width or rgb.shape[1], height or rgb.shape[0])
         rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
