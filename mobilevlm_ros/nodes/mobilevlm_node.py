@@ -157,6 +157,11 @@ class MobileVLMNode(LifecycleNode):
         self._stop(_SHUT_DOWN)
         return self.situation.model.close(timeout) if self.situation.model is not None else True
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return self.reception.busy
+
     def _refuse(self, what: str, error: Exception) -> TransitionCallbackReturn:
         """The reason goes into the log, /diagnostics, and the status of every question."""
         self.situation.status = status_of(error)

@@ -104,6 +104,11 @@ class Reception:
         for visit in list(self._visits.values()):
             visit.cancel()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a question is on its way."""
+        return bool(self._visits)
+
     async def _on_request(self, request: AskImage.Request, response: AskImage.Response) -> AskImage.Response:
         await self._serve(request, response, Visit())
         return response

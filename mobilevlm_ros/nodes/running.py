@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from time import monotonic
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -21,6 +23,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
+FAREWELL = 0.3
+"""Seconds in which those who still wait for an answer are told that there will be none."""
+
+DELIVERY = 0.05
+"""Seconds for the results of goals, each of which is sent by a task of its own."""
+
 PATIENCE = 1.5
 """Seconds from a signal to the end of the process, whatever goes on: who sent it may kill us soon after."""
 
@@ -29,7 +37,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     """Make a node and spin it in this thread; the exit code is 0 after a signal or a shutdown of the context.
 
     Where the node has a method `close`, that ends its threads; it returns whether they ended within so many
-    seconds.
+    seconds. Where it has an attribute `busy`, that is true while somebody waits for a response.
 
     A signal only wakes a thread that asks the executor to stop: nothing is interrupted half way, and a second
     Ctrl-C (a launch system and the terminal both send one) changes nothing.
@@ -41,8 +49,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     stop, ended = threading.Event(), threading.Event()
 
     def end() -> None:
-        stop.set()
-        executor.create_task(_nothing)
+        executor.create_task(stop.set)
         if not ended.wait(PATIENCE):
             # In the middle of loading a bundle, or of a long step; nothing that holds outlives the process.
             _exit_now()
@@ -56,16 +63,17 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
         ended.set()
         return 1
     executor.add_node(node)
-    while not stop.is_set() and rclpy.ok():
-        try:
-            executor.spin_once()
-        except ExternalShutdownException:
-            break
-        except Exception:  # one bad message must not end the node
-            node.get_logger().error(f"a callback failed:\n{traceback.format_exc()}")
+    while not stop.is_set() and _serve(executor, node):
+        pass
     idle = node.close(1.0) if hasattr(node, "close") else True
-    executor.remove_node(node)
+    _take_leave(executor, node)
+    # Others see a node until its last reference is gone: the executor has some, and its entities refer to it
+    # and it to them. One that only the end of the process takes away stays in their graph for another 20 s
+    # (Fast DDS's lease), and gets requests that were meant for its successor.
+    executor.shutdown()
     node.destroy_node()
+    del node
+    gc.collect()
     rclpy.try_shutdown()
     for number in SIGNALS:  # one that comes while the interpreter ends must not change the exit code
         signal.signal(number, signal.SIG_IGN)
@@ -73,6 +81,29 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     if not idle:
         _exit_now()  # the engine is still in the middle of a long step, which would hold up the interpreter
     return 0
+
+
+def _serve(executor: SingleThreadedExecutor, node: Node, timeout: float | None = None) -> bool:
+    """Run one callback, waiting for it up to `timeout` seconds; False once the context is shut down."""
+    try:
+        executor.spin_once(timeout_sec=timeout)
+    except ExternalShutdownException:
+        return False
+    except Exception:  # one bad message must not end the node
+        node.get_logger().error(f"a callback failed:\n{traceback.format_exc()}")
+    return rclpy.ok()
+
+
+def _take_leave(executor: SingleThreadedExecutor, node: Node) -> None:
+    """Serve until nobody waits for an answer any more, at most FAREWELL seconds."""
+    if not getattr(node, "busy", False):
+        return
+    end = monotonic() + FAREWELL
+    while node.busy and monotonic() < end and _serve(executor, node, 0.05):
+        pass
+    end = monotonic() + DELIVERY
+    while (rest := end - monotonic()) > 0 and _serve(executor, node, rest):
+        pass
 
 
 def _keep_buffers() -> None:
@@ -109,7 +140,3 @@ def _on_signal(action: Callable[[], object]) -> None:
         action()
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
-
-
-def _nothing() -> None:
-    """A task that only makes `spin_once` return."""

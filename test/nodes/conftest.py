@@ -20,16 +20,18 @@ if importlib.util.find_spec("rclpy") is None or importlib.util.find_spec("mobile
 else:
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState, GetState
+    from mobilevlm_msgs.action import AskImage as AskImageAction
     from mobilevlm_msgs.msg import Status
-    from mobilevlm_msgs.srv import ReloadBundle
+    from mobilevlm_msgs.srv import AskImage, ReloadBundle
     from rcl_interfaces.msg import Parameter, ParameterValue
     from rcl_interfaces.srv import GetParameters, SetParameters
+    from rclpy.action import ActionClient
 
     from mobilevlm_ros.nodes.children import Child
     from mobilevlm_ros.nodes.client import AskImageClient
     from mobilevlm_ros.nodes.reception import SERVICE_QOS
 
-RESEND = 5.0
+RESEND = 2.0
 """Seconds without a response after which a request is taken for lost."""
 LIMIT = 90.0
 """Seconds for anything to happen on a machine that is busy with something else."""
@@ -71,14 +73,20 @@ class Graph:
             self._clients[service] = self.node.create_client(kind, service, qos_profile=SERVICE_QOS)
         return self._clients[service]
 
-    def call(self, kind: Any, service: str, request: Any, *, once: bool = False) -> Any:
+    def call(self, kind: Any, service: str, request: Any, *, greeting: Any = None) -> Any:
         """The response of any service.
 
-        A server that has not discovered a new client yet drops its response ("failed to send response"),
-        so the request is sent again when none comes, unless it may be sent `once` only.
+        A server that has not discovered a client yet takes none of its requests, or drops its response, so
+        the request is sent again when none comes. One that may be sent only once follows a `greeting`, a
+        request that changes nothing, whose response shows that the two know each other.
         """
         client = self.client_of(kind, service)
-        assert client.wait_for_service(LIMIT), f"{service} is not there"
+        if greeting is not None:
+            self._response(client, greeting)
+        return self._response(client, request, once=greeting is not None)
+
+    def _response(self, client: Any, request: Any, *, once: bool = False) -> Any:
+        assert client.wait_for_service(LIMIT), f"{client.srv_name} is not there"
         futures = [client.call_async(request)]
         sent = monotonic()
 
@@ -89,7 +97,27 @@ class Graph:
                 sent = monotonic()
             return next((future for future in futures if future.done()), None)
 
-        return self.until(answered, service).result()
+        return self.until(answered, client.srv_name).result()
+
+    def action(self, name: str) -> Any:
+        """A client of an action `ask`, which the node knows already; `destroy` it."""
+        made = ActionClient(self.node, AskImageAction, name)
+        assert made.wait_for_server(LIMIT), f"{name} is not there"
+        # DDS tells of clients in their order: once a later one is known, so is this.
+        later = self.node.create_client(AskImage, f"{name}_image", qos_profile=SERVICE_QOS)
+        self._response(later, AskImage.Request())
+        self.node.destroy_client(later)
+        return made
+
+    def change(self, service: str, transition: int) -> bool:
+        """Whether a lifecycle transition succeeded."""
+        request = ChangeState.Request(transition=Transition(id=transition))
+        unknown = ChangeState.Request(transition=Transition(label="hello"))
+        return bool(self.call(ChangeState, service, request, greeting=unknown).success)
+
+    def until_gone(self, name: str) -> None:
+        """Wait until the graph holds no such node: it would get the requests of the next one."""
+        self.until(lambda: name not in self.node.get_node_names(), f"the leave of {name}")
 
     def close(self) -> None:
         """End all processes."""
@@ -122,6 +150,7 @@ class Second:
         self.client.close()
         self.child.stop()
         self.graph.children.remove(self.child)
+        self.graph.until_gone(self.name)
 
     def status(self) -> Status:
         return self.ask(choices=["yes", "no"]).status
@@ -134,14 +163,14 @@ class Second:
     def reload(self, bundle: object = "", backend: str = "") -> Any:
         """The response of ~/reload_bundle."""
         request = ReloadBundle.Request(bundle=str(bundle), backend=backend)
-        return self.graph.call(ReloadBundle, f"/{self.name}/reload_bundle", request, once=True)
+        nowhere = ReloadBundle.Request(backend="nowhere")
+        return self.graph.call(ReloadBundle, f"/{self.name}/reload_bundle", request, greeting=nowhere)
 
     def state(self) -> int:
         return int(self.graph.call(GetState, f"/{self.name}/get_state", GetState.Request()).current_state.id)
 
     def change(self, transition: int) -> bool:
-        request = ChangeState.Request(transition=Transition(id=transition))
-        return bool(self.graph.call(ChangeState, f"/{self.name}/change_state", request, once=True).success)
+        return self.graph.change(f"/{self.name}/change_state", transition)
 
     def get(self, name: str) -> Any:
         """Value of a parameter that is a text."""

@@ -42,8 +42,7 @@ class Asked:
 
 @pytest.fixture(scope="module")
 def client(graph, endless) -> Any:
-    made = ActionClient(graph.node, AskImage, "endless/ask")
-    assert made.wait_for_server(60.0)
+    made = graph.action("/endless/ask")
     yield made
     made.destroy()
 
@@ -71,8 +70,7 @@ def test_cancelling_stops_the_answer_and_returns_what_there_was(graph, client) -
 
 
 def test_cancelling_while_waiting_for_a_frame(graph, node) -> None:
-    client = ActionClient(graph.node, AskImage, "ask")
-    assert client.wait_for_server(60.0)
+    client = graph.action("/ask")
     asked = Asked(graph, client, camera="silent", wait_for_frame=60.0)
     asked.cancel()
     assert asked.result().status == GoalStatus.STATUS_CANCELED
@@ -102,4 +100,6 @@ def test_a_timeout_returns_the_text_so_far(graph, client) -> None:
     result = asked.result()
     assert result.status == GoalStatus.STATUS_ABORTED
     assert result.result.status.code == Status.TIMEOUT
-    assert result.result.answer == asked.feedback[-1].text.strip()
+    # Feedback is a topic of its own, and may come later, or not at all.
+    growing = [message.text.strip() for message in asked.feedback if message.text]
+    assert growing and result.result.answer.startswith(growing[-1])

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
+from mobilevlm_msgs.action import AskImage as AskImageAction
 from mobilevlm_msgs.msg import Status
 from mobilevlm_msgs.srv import AskImage
 from rcl_interfaces.srv import DescribeParameters
 from sensor_msgs.msg import Image
 
-from mobilevlm_ros.nodes.client import AskImageClient
 from mobilevlm_ros.nodes.parameters import SPECS
 
 
@@ -174,23 +174,30 @@ def test_two_interrupts_in_a_row_end_it_with_code_0(second: Any) -> None:
     assert "Traceback" not in second.child.log()
 
 
-def test_a_termination_in_the_middle_of_an_answer_ends_it_with_code_0(
+def test_a_termination_in_the_middle_of_answers_tells_everyone(
     graph, second_node, endless_bundle: Path
 ) -> None:
     node = second_node("second", bundle=endless_bundle)
     assert node.status().code == Status.OK
-    client = graph.node.create_client(AskImage, "second/ask_image")
-    assert client.wait_for_service(60.0)
+    client = graph.client_of(AskImage, "/second/ask_image")
+    actions = graph.action("/second/ask")
     picture = Image(width=8, height=8, encoding="mono8", step=8, data=bytes(64))
-    for _ in range(10):
-        client.call_async(AskImage.Request(question="What is it?", image=picture, max_tokens=1500))
-    refused = AskImageClient("second/ask_image")
-    assert refused.ask("", timeout=60.0).status.code == Status.INVALID_QUESTION  # so the others have arrived
-    refused.close()
+    long = {"question": "What is it?", "image": picture, "max_tokens": 1500}
+    waiting = [client.call_async(AskImage.Request(**long)) for _ in range(10)]
+    sent = [actions.send_goal_async(AskImageAction.Goal(**long)) for _ in range(2)]
+    graph.until(lambda: all(goal.done() for goal in sent), "accepting goals")
+    waiting += [goal.result().get_result_async() for goal in sent]
+    empty = graph.call(AskImage, "/second/ask_image", AskImage.Request())
+    assert empty.status.code == Status.INVALID_QUESTION  # so the questions before it have arrived
+
     node.child.process.send_signal(signal.SIGTERM)
     assert node.child.process.wait(60) == 0
     assert "Traceback" not in node.child.log()
-    graph.node.destroy_client(client)
+    graph.until(lambda: all(future.done() for future in waiting), "a response to everyone")
+    responses = [future.result() for future in waiting]
+    codes = [getattr(response, "result", response).status.code for response in responses]
+    assert codes == [Status.CANCELLED] * 12
+    actions.destroy()
     node.close()
 
 

@@ -67,9 +67,7 @@ class Watching:
         return self.graph.call(SetParameters, "/watch/mobilevlm/set_parameters", request).results[0]
 
     def change(self, transition: int) -> bool:
-        request = ChangeState.Request(transition=Transition(id=transition))
-        response = self.graph.call(ChangeState, "/watch/mobilevlm/change_state", request, once=True)
-        return bool(response.success)
+        return bool(self.graph.change("/watch/mobilevlm/change_state", transition))
 
     def of(self, name: str, camera: str = "") -> list[MonitorState]:
         return [state for state in self.states if state.name == name and state.camera == camera]
