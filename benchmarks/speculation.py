@@ -1,165 +1,184 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Would guessing ahead speed captions up? The previous caption of the camera, or n-grams of it, as draft.
+"""What guessing captions ahead (inference/drafting.py) gains, and whether it changes anything.
 
-    python benchmarks/speculation.py nano --scenes 8 --frames 10
-    python benchmarks/speculation.py cost BUNDLE          # what verifying k tokens costs, at any shape
+    python benchmarks/speculation.py moving                # nano's captions of simulated scenes that move
+    python benchmarks/speculation.py cost BUNDLE           # what a run of k tokens takes, at any shape
+    python benchmarks/speculation.py replay BUNDLE         # a long answer whose draft is right to some part
 
-A draft is verified in one run of the decoder: the tokens that greedy decoding would have chosen anyway are
-kept, so the text is the same as without. `nano` captions moving scenes one frame after another, counts runs
-and kept tokens, and compares texts and time; `cost` times runs of 1 to 32 tokens after a prompt of 196, and
-says whether their logits are those of one token at a time.
+`moving` captions frames one after another as the node does, three times: with the caption before as a draft,
+with an empty draft, and as a plain question (one token at a time); it compares texts, confidences and times.
+`replay` writes an answer of 64 tokens to random pictures with drafts of which a given part is wrong: with
+random weights no two pictures have captions alike, so the part is set and not found.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mobilevlm_ros.engine.base import KVCache, LanguageEngine
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime
-from mobilevlm_ros.processing.image import prepare
-from mobilevlm_ros.processing.prompt import TEMPLATES, image_question
-from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN
+from mobilevlm_ros.inference.assistant import CAPTION_PROMPT, Assistant, Steps
+from mobilevlm_ros.inference.decoding import Writer, Written, decode
+from mobilevlm_ros.inference.drafting import RUNS, Draft, reads_alike
+from mobilevlm_ros.inference.reading import Read
+from mobilevlm_ros.inference.timing import Stopwatch
+from mobilevlm_ros.inference.types import Answer, Frame, Request
 from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene import Scene
 
 FIRST_SEED = 7_500_000
-Draft = Callable[[list[int], Sequence[int]], list[int]]
-"""From the tokens so far and the previous caption's to those that may follow."""
+PROMPT = 196
+TOKENS = 64
+WRONG = (0.0, 0.1, 0.2, 0.4, 1.0)
+"""Parts of a draft that are replaced by other tokens."""
 
 
-def same_place(said: list[int], previous: Sequence[int], k: int) -> list[int]:
-    """The previous caption's tokens from the same position on, as long as all before were the same."""
-    return list(previous[len(said) : len(said) + k]) if list(previous[: len(said)]) == said else []
-
-
-def lookup(said: list[int], previous: Sequence[int], k: int) -> list[int]:
-    """What followed the last two tokens in the previous caption (prompt lookup); at the start its opening."""
-    if not said:
-        return list(previous[:k])
-    for width in (2, 1):
-        tail = said[-width:]
-        for at in range(len(previous) - width, -1, -1):
-            if list(previous[at : at + width]) == tail and len(tail) == width:
-                return list(previous[at + width : at + width + k])
-    return []
-
-
-def greedy(
-    language: LanguageEngine,
-    cache: KVCache,
-    logits: np.ndarray,
-    stop: int,
-    draft: Draft | None,
-    previous: Sequence[int],
-    limit: int = 64,
-) -> tuple[list[int], int, int]:
-    """Tokens (the stop token last), runs of the decoder, drafted tokens that were kept."""
-    said, runs, kept = [int(logits.argmax())], 0, 0
-    while said[-1] != stop and len(said) < limit:
-        guess = [] if draft is None else draft(said, previous)
-        tokens = np.array([said[-1], *guess], np.int64)
-        start = cache.length
-        rows = language.forward(language.embed(tokens)[None], cache, num_logits=len(tokens))[0]
-        runs += 1
-        for at, row in enumerate(rows):
-            said.append(int(row.argmax()))
-            if said[-1] == stop or at == len(guess) or said[-1] != guess[at]:
-                kept += at
-                cache.truncate(start + at + 1)
-                break
-    return said, runs, kept
-
-
-def captions(runtime: Runtime, scenes: int, frames: int, step: float, rounds: int) -> dict[str, object]:
-    """Runs, acceptance, equality and time of each way to draft."""
-    language, stop = runtime.language, runtime.tokenizer.eos_id
-    template = TEMPLATES[runtime.bundle.manifest.template]
-    ids = runtime.tokenizer.encode_prompt(template.render([(image_question("Describe the scene."), None)]))
-    at = ids.index(IMAGE_TOKEN)
-    read = []
+def frames(step: float, scenes: int, each: int) -> Iterator[Frame]:
+    """Pictures of scenes that move on by `step` seconds; one camera sees them all, so each scene is a cut."""
     for seed in range(FIRST_SEED, FIRST_SEED + scenes):
-        for number in range(frames):
-            image = observe(Scene.sample(seed), number * step, 640, 480).image
-            pixels = prepare(image, runtime.vision.image_size, aspect=runtime.bundle.manifest.image_aspect)
-            parts = [language.embed(np.array(part, np.int64)) for part in (ids[:at], ids[at + 1 :])]
-            prompt = np.concatenate([parts[0], runtime.vision.encode(pixels[None])[0], parts[1]])
-            cache = language.new_cache(1, len(prompt) + 80)
-            read.append((number == 0, cache, language.forward(prompt[None], cache)[0, -1], len(prompt)))
-    ways: dict[str, Draft | None] = {"one by one": None}
-    for k in (1, 2, 3, 5, 31):
-        ways[f"previous caption, {k} ahead"] = lambda said, old, k=k: same_place(said, old, k)
-        ways[f"n-gram of it, {k} ahead"] = lambda said, old, k=k: lookup(said, old, k)
-    texts: dict[str, list[list[int]]] = {}
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    counts: dict[str, tuple[int, int]] = {}
+        for number in range(each):
+            yield Frame(observe(Scene.sample(seed), number * step, 640, 480).image, camera="front")
+
+
+def moving(runtime: Runtime, step: float, scenes: int, each: int, rounds: int) -> dict[str, object]:
+    """Texts, equality and decoding time of each way; medians of interleaved rounds."""
+    request = Request(CAPTION_PROMPT)
+    assistant = Assistant(runtime)
+    pictures = list(frames(step, scenes, each))
+    times: dict[str, list[float]] = {"drafted": [], "empty draft": [], "one by one": []}
     for _ in range(rounds):
-        for way, draft in ways.items():
-            texts[way], previous, runs, kept = [], [], 0, 0
-            start = perf_counter()
-            for first, cache, logits, length in read:
-                cache.truncate(length)
-                previous = [] if first else previous
-                said, ran, hit = greedy(language, cache, logits, stop, draft, previous)
-                texts[way].append(said)
-                previous, runs, kept = said, runs + ran, kept + hit
-            times[way].append(perf_counter() - start)
-            counts[way] = (runs, kept)
-    plain = texts["one by one"]
-    tokens = sum(map(len, plain))
-    same = sum(
-        a == b for i, (a, b) in enumerate(zip(plain[1:], plain, strict=False), 1) if not read[i][0]
-    ) / max(1, len(plain) - scenes)
-    base = statistics.median(times["one by one"])
+        assistant.forget()
+        found: dict[str, list[Answer]] = {way: [] for way in times}
+        for frame in pictures:
+            found["drafted"].append(finish(assistant.caption(frame)))
+            fresh = replace(frame, camera=f"never seen {len(found['drafted'])}")
+            found["empty draft"].append(finish(assistant.caption(fresh)))
+            found["one by one"].append(assistant.ask(frame, request))
+        for way, answers in found.items():
+            times[way].append(sum(answer.latency.decode for answer in answers[1:]))
+    plain, texts = times["one by one"], [answer.text for answer in found["drafted"]]
     return {
-        "captions": len(plain),
-        "tokens": tokens,
-        "same_as_previous": same,
-        "ways": {
-            way: {
-                "tokens_per_run": (tokens - len(plain)) / counts[way][0],
-                "equal": texts[way] == plain,
-                "speed": base / statistics.median(times[way]),
-            }
-            for way in ways
-        },
+        "seconds_between_frames": step,
+        "captions": len(pictures),
+        "same_as_the_one_before": np.mean([a == b for a, b in zip(texts[1:], texts, strict=False)]),
+        "equal_to_those_with_an_empty_draft": [
+            (a.text, a.confidence) == (b.text, b.confidence)
+            for a, b in zip(found["drafted"], found["empty draft"], strict=True)
+        ].count(True),
+        "texts_equal_to_one_by_one": [
+            a.text == b.text for a, b in zip(found["drafted"], found["one by one"], strict=True)
+        ].count(True),
+        "speed": {way: median(plain) / median(seconds) for way, seconds in times.items()},
     }
 
 
-def cost(runtime: Runtime, rounds: int) -> dict[str, float]:
-    """Seconds of a run of k tokens after 196, relative to k = 1; medians of interleaved rounds."""
+def finish(steps: Steps) -> Answer:
+    """The answer at the end."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        answer: Answer = end.value
+        return answer
+
+
+def cost(runtime: Runtime, rounds: int) -> dict[str, object]:
+    """Time of a run of k tokens after a prompt, beside one; how far logits are from those of pairs."""
     language, rng = runtime.language, np.random.default_rng(0)
-    cache = language.new_cache(1, 256)
-    language.forward(rng.normal(0, 0.02, (1, 196, language.hidden_size)).astype(np.float32), cache)
-    sizes = (1, 2, 3, 4, 6, 8, 16, 32)
+    cache = language.new_cache(1, PROMPT + 64)
+    language.forward(rng.normal(0, 0.02, (1, PROMPT, language.hidden_size)).astype(np.float32), cache)
+    sizes = (1, 2, 3, 4, 6, 8, 16)
     times: dict[int, list[float]] = {k: [] for k in sizes}
     for _ in range(rounds):
         for k in sizes:
-            cache.truncate(196)
+            cache.truncate(PROMPT)
             tokens = rng.normal(0, 0.02, (1, k, language.hidden_size)).astype(np.float32)
             start = perf_counter()
             language.forward(tokens, cache, num_logits=k)
             times[k].append(perf_counter() - start)
-    medians = {k: statistics.median(values) for k, values in times.items()}
-    tokens = rng.normal(0, 0.02, (1, 4, language.hidden_size)).astype(np.float32)
-    cache.truncate(196)
-    together = language.forward(tokens, cache, num_logits=4)[0]
-    cache.truncate(196)
-    alone = np.stack([language.forward(tokens[:, i : i + 1], cache)[0, 0] for i in range(4)])
+    tokens = rng.normal(0, 0.02, (1, 48, language.hidden_size)).astype(np.float32)
+    logits = {}
+    for k in sizes:
+        cache.truncate(PROMPT)
+        parts = [tokens[:, at : at + k] for at in range(0, 48, k)]
+        logits[k] = np.concatenate([language.forward(part, cache, part.shape[1])[0] for part in parts])
     return {
-        "ms": medians[1] * 1e3,
-        **{str(k): medians[k] / medians[1] for k in sizes},
-        "logits_differ_by": float(np.abs(together - alone).max()),
+        "ms": median(times[1]) * 1e3,
+        "times_one_token": {k: median(values) / median(times[1]) for k, values in times.items()},
+        "logits_differ_from_pairs_by": {k: float(np.abs(logits[k] - logits[2]).max()) for k in sizes},
     }
+
+
+def replay(runtime: Runtime, prompts: int) -> dict[str, object]:
+    """Speed with drafts of which a part is wrong, beside one token at a time; what differs in the answers."""
+    language, rng = runtime.language, np.random.default_rng(0)
+    ways = [None, *WRONG]
+    times: dict[float | None, list[float]] = {way: [] for way in ways}
+    runs: dict[float | None, int] = dict.fromkeys(ways, 0)
+    differ = dict.fromkeys(ways, 0)
+    alike = True
+    for _ in range(prompts):
+        cache = language.new_cache(1, PROMPT + TOKENS + RUNS[-1])
+        prompt = rng.normal(0, 0.02, (1, PROMPT, language.hidden_size)).astype(np.float32)
+        read = Read((), cache, language.forward(prompt, cache)[0, -1], PROMPT, 0)
+        alike = alike and reads_alike(language, cache)
+        exact = write(runtime, read, Draft())[0]
+        for way in ways:
+            draft = None
+            if way is not None:
+                draft = Draft()
+                wrong = rng.random(TOKENS) < way
+                other = rng.integers(3, language.vocab_size, TOKENS)
+                draft.remember(np.where(wrong, other, exact.tokens).tolist())
+            written, seconds, count = write(runtime, read, draft)
+            times[way].append(seconds)
+            runs[way] += count
+            differ[way] += written != exact
+    names = {way: "one by one" if way is None else f"{way:.0%} wrong" for way in ways}
+    return {
+        "runs_alike": alike,
+        "prompts": prompts,
+        "tokens_per_run": {names[w]: prompts * (TOKENS - 1) / runs[w] for w in ways},
+        "speed": {names[w]: median(times[None]) / median(times[w]) for w in ways},
+        "answers_that_differ_from_those_in_pairs": {names[w]: differ[w] for w in ways},
+    }
+
+
+def write(runtime: Runtime, read: Read, draft: Draft | None) -> tuple[Written, float, int]:
+    """An answer of TOKENS tokens, its seconds, and the decoder's runs."""
+    read.cache.truncate(PROMPT)
+    writer = Writer(Request("?", max_tokens=TOKENS), runtime.tokenizer, (), TOKENS)
+    language, count = _Counting(runtime.language), 0
+    steps = decode(read, writer, language, Stopwatch(), draft)  # type: ignore[arg-type]
+    start = perf_counter()
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        count = language.runs
+        return end.value, perf_counter() - start, count
+
+
+class _Counting:
+    """An engine that counts its runs."""
+
+    def __init__(self, language: object) -> None:
+        self._language = language
+        self.runs = 0
+
+    def __getattr__(self, name: str) -> object:
+        self.runs += name == "forward"
+        return getattr(self._language, name)
 
 
 def main() -> None:
@@ -167,20 +186,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["nano", "cost"])
+    parser.add_argument("what", choices=["moving", "cost", "replay"])
     parser.add_argument("bundle", type=Path, nargs="?")
-    parser.add_argument("--scenes", type=int, default=8)
-    parser.add_argument("--frames", type=int, default=10)
-    parser.add_argument("--step", type=float, default=0.5, help="seconds of the scene between two frames")
+    parser.add_argument("--scenes", type=int, default=10)
+    parser.add_argument("--frames", type=int, default=8, help="of each scene")
+    parser.add_argument("--step", type=float, default=2.0, help="seconds of the scene between two frames")
+    parser.add_argument("--prompts", type=int, default=5, help="of `replay`")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0)
     args = parser.parse_args()
     runtime = load_runtime(args.bundle, threads=args.threads)
-    if args.what == "nano":
-        found = captions(runtime, args.scenes, args.frames, args.step, args.rounds)
+    if args.what == "moving":
+        found = moving(runtime, args.step, args.scenes, args.frames, args.rounds)
+    elif args.what == "cost":
+        found = cost(runtime, args.rounds)
     else:
-        found = dict(cost(runtime, args.rounds))
-    print(json.dumps(found, indent=1))
+        found = replay(runtime, args.prompts)
+    print(json.dumps(found, indent=1, default=float))
 
 
 if __name__ == "__main__":

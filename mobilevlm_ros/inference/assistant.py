@@ -14,6 +14,7 @@ from mobilevlm_ros.inference.calibration import Calibration
 from mobilevlm_ros.inference.constrained import Grammars
 from mobilevlm_ros.inference.conversation import Turn
 from mobilevlm_ros.inference.decoding import Constraint, Writer, decode
+from mobilevlm_ros.inference.drafting import RUNS, Drafts
 from mobilevlm_ros.inference.looking import Looker
 from mobilevlm_ros.inference.prompting import Prompt, Prompter
 from mobilevlm_ros.inference.reading import Reader, Tail, run_length
@@ -65,6 +66,7 @@ class Assistant:
             runtime, self._looker, Calibration.load(runtime.bundle) if calibrate else None
         )
         self._grammars = Grammars(runtime.tokenizer, runtime.language.vocab_size, manifest.stop_ids)
+        self._drafts = Drafts(runtime.language)
         self._reader = Reader(runtime.vision, runtime.language, prefix_budget, run_length(runtime))
 
     def ask(
@@ -108,8 +110,8 @@ class Assistant:
             steps.close()
 
     def caption(self, frame: Frame, prompt: str = CAPTION_PROMPT, max_tokens: int = 64) -> Steps:
-        """Steps of a greedy description of the frame."""
-        return self.steps(frame, Request(prompt, max_tokens=max_tokens))
+        """Steps of a greedy description of the frame; the one before it, of the same camera, is its draft."""
+        return self._steps(frame, Request(prompt, max_tokens=max_tokens), drafted=True)
 
     def steps(self, frame: Frame, request: Request, session: Session | None = None) -> Steps:
         """The same work as `ask`, one token boundary at a time; bad input raises at the first step.
@@ -117,6 +119,11 @@ class Assistant:
         In a session, `session.frame` itself with no region stands for the picture of the question before.
         Unless the last step is taken, the session stays as it was.
         """
+        return self._steps(frame, request, session)
+
+    def _steps(
+        self, frame: Frame, request: Request, session: Session | None = None, drafted: bool = False
+    ) -> Steps:
         request = check_request(request, self.max_question)
         check_frame(frame)
         with self._memory():
@@ -124,7 +131,8 @@ class Assistant:
                 return (yield from self._turn(frame, request, session, SESSION_ROOM))
             # Nobody will continue it, and only the context bounds it.
             alone = Session(token_budget=self.runtime.language.max_length)
-            return replace((yield from self._turn(frame, request, alone, 0)), session_turn=0)
+            spare = RUNS[-1] if drafted else 0
+            return replace((yield from self._turn(frame, request, alone, spare, drafted)), session_turn=0)
 
     def steps_many(self, frame: Frame, requests: Sequence[Request]) -> Generator[str, None, list[Answer]]:
         """Answers to several requests about one frame, in their order: but for rounding, those one by one.
@@ -162,8 +170,10 @@ class Assistant:
         self._reader.clear()
         self._looker.clear()
 
-    def _turn(self, frame: Frame, request: Request, session: Session, spare: int) -> Steps:
-        """One question of a conversation; `spare` positions of room are left for the next ones."""
+    def _turn(
+        self, frame: Frame, request: Request, session: Session, spare: int, drafted: bool = False
+    ) -> Steps:
+        """One question of a conversation; `spare` positions are left for the next ones, or for a draft."""
         watch = Stopwatch()
         language = self.runtime.language
         constraint = self._grammars.constraint(request)  # a schema that cannot be used costs nothing more
@@ -180,7 +190,8 @@ class Assistant:
                 atoms = read.atoms
             else:
                 writer = self._writer(request, read.tokens, constraint)
-                written = yield from decode(read, writer, language, watch)
+                draft = self._drafts.of(frame.camera, read.cache, writer.limit) if drafted else None
+                written = yield from decode(read, writer, language, watch, draft)
                 answer = written.answer()
                 atoms = (*read.atoms, *written.tokens[: read.cache.length - read.tokens])
             forgotten = _commit(

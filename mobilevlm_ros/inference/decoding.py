@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.base import LanguageEngine
+from mobilevlm_ros.inference.drafting import Draft
 from mobilevlm_ros.inference.reading import Read
 from mobilevlm_ros.inference.sampling import Sampler
 from mobilevlm_ros.inference.stopping import StopFilter
@@ -132,7 +133,7 @@ class Writer:
 
 
 def decode(
-    read: Read, writer: Writer, language: LanguageEngine, watch: Stopwatch
+    read: Read, writer: Writer, language: LanguageEngine, watch: Stopwatch, draft: Draft | None = None
 ) -> Generator[str, None, Written]:
     """Continue a prompt, yielding the text as it grows. Extends `read.cache` by the tokens but the last.
 
@@ -141,21 +142,31 @@ def decode(
         writer: of its answer.
         language: the decoder.
         watch: gets laps of 'decode'.
+        draft: guesses at what comes; it learns the answer. The text is the same whatever it guesses.
 
     Raises:
         OptionError: the answer cannot have the form that the constraint wants, or max_tokens cut it off.
     """
-    logits = read.logits
+    cache, rows = read.cache, read.logits[None]
+    guesses: list[int] = []
     while True:
-        piece = writer.write(logits)
-        if piece is not None:
-            watch.lap("decode")
-            yield piece
-            watch.resume()
+        known = cache.length - len(guesses)
+        for right, row in enumerate(rows):
+            piece = writer.write(row)
+            if piece is not None:
+                watch.lap("decode")
+                yield piece
+                watch.resume()
+            if writer.finish or writer.tokens[-1:] != guesses[right : right + 1]:
+                cache.truncate(known + right)
+                break
         if writer.finish:
             break
-        embedding = language.embed(np.array(writer.tokens[-1:], dtype=np.int64))
-        logits = language.forward(embedding[None], read.cache)[0, -1]
+        guesses = [] if draft is None else draft.guess(writer.tokens)
+        tokens = np.array([writer.tokens[-1], *guesses], dtype=np.int64)
+        rows = language.forward(language.embed(tokens)[None], cache, num_logits=len(tokens))[0]
+    if draft is not None:
+        draft.remember(writer.tokens)
     written = writer.written()
     watch.lap("decode")
     return written
