@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What guessing captions ahead (inference/drafting.py) gains, and whether it changes anything.
 
-    python benchmarks/speculation.py moving                # nano's captions of simulated scenes that move
-    python benchmarks/speculation.py cost BUNDLE           # what a run of k tokens takes, at any shape
-    python benchmarks/speculation.py replay BUNDLE         # a long answer whose draft is right to some part
+    python benchmarks/speculation.py cost BUNDLE > cost.json             # a run of k tokens, at any shape
+    python benchmarks/speculation.py moving --cost cost.json             # captions of simulated scenes
+    python benchmarks/speculation.py replay BUNDLE                       # a draft that is right to some part
 
-`moving` captions frames one after another as the node does, three times: with the caption before as a draft,
-with an empty draft, and as a plain question (one token at a time); it compares texts, confidences and times.
+`moving` has nano caption frames one after another as the node does, three times: with the caption before as a
+draft, with an empty draft, and as a plain question (one token at a time); it compares texts, confidences and
+times, and says what they would be if runs cost what they do in the bundle of `--cost`.
 `replay` writes an answer of 64 tokens to random pictures with drafts of which a given part is wrong: with
 random weights no two pictures have captions alike, so the part is set and not found.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -26,6 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mobilevlm_ros.engine.base import KVCache, LanguageEngine
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime
 from mobilevlm_ros.inference.assistant import CAPTION_PROMPT, Assistant, Steps
 from mobilevlm_ros.inference.decoding import Writer, Written, decode
@@ -33,7 +35,7 @@ from mobilevlm_ros.inference.drafting import RUNS, Draft, reads_alike
 from mobilevlm_ros.inference.reading import Read
 from mobilevlm_ros.inference.timing import Stopwatch
 from mobilevlm_ros.inference.types import Answer, Frame, Request
-from mobilevlm_ros.simulation.render import observe
+from mobilevlm_ros.simulation.render import clearly_visible, observe
 from mobilevlm_ros.simulation.scene import Scene
 
 FIRST_SEED = 7_500_000
@@ -43,32 +45,61 @@ WRONG = (0.0, 0.1, 0.2, 0.4, 1.0)
 """Parts of a draft that are replaced by other tokens."""
 
 
-def frames(step: float, scenes: int, each: int) -> Iterator[Frame]:
-    """Pictures of scenes that move on by `step` seconds; one camera sees them all, so each scene is a cut."""
+def frames(scenes: int, each: int, change: float) -> Iterator[Frame]:
+    """Pictures, half a second apart, of scenes that change: one camera sees them all, so each scene is a cut.
+
+    `change` is how likely, from one picture to the next, a thing gives way to another thing somewhere else.
+    """
+    rng = np.random.default_rng(0)
     for seed in range(FIRST_SEED, FIRST_SEED + scenes):
+        scene = Scene.sample(seed)
         for number in range(each):
-            yield Frame(observe(Scene.sample(seed), number * step, 640, 480).image, camera="front")
+            if number and rng.random() < change:
+                scene = changed(scene, rng)
+            yield Frame(observe(scene, number * 0.5, 640, 480).image, camera="front")
 
 
-def moving(runtime: Runtime, step: float, scenes: int, each: int, rounds: int) -> dict[str, object]:
+def changed(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene with one of its things gone and one of another scene's there instead."""
+    while True:
+        others = Scene.sample(int(rng.integers(1 << 20)) + FIRST_SEED).things
+        if others:
+            new = (*scene.things[: len(scene.things) - 1], others[int(rng.integers(len(others)))])
+            found = replace(scene, things=tuple(new[at] for at in rng.permutation(len(new))))
+            if clearly_visible(found):
+                return found
+
+
+def moving(
+    runtime: Runtime, change: float, scenes: int, each: int, rounds: int, costs: dict[str, float]
+) -> dict[str, object]:
     """Texts, equality and decoding time of each way; medians of interleaved rounds."""
     request = Request(CAPTION_PROMPT)
+    runtime = replace(runtime, language=_Counting(runtime.language))
     assistant = Assistant(runtime)
-    pictures = list(frames(step, scenes, each))
-    times: dict[str, list[float]] = {"drafted": [], "empty draft": [], "one by one": []}
-    for _ in range(rounds):
-        assistant.forget()
-        found: dict[str, list[Answer]] = {way: [] for way in times}
-        for frame in pictures:
-            found["drafted"].append(finish(assistant.caption(frame)))
-            fresh = replace(frame, camera=f"never seen {len(found['drafted'])}")
-            found["empty draft"].append(finish(assistant.caption(fresh)))
-            found["one by one"].append(assistant.ask(frame, request))
+    pictures = list(frames(scenes, each, change))
+    ways: dict[str, Callable[[Frame, str], Answer]] = {
+        "drafted": lambda frame, turn: finish(assistant.caption(replace(frame, camera=turn.split(".")[0]))),
+        "empty draft": lambda frame, turn: finish(assistant.caption(replace(frame, camera=turn))),
+        "one by one": lambda frame, turn: assistant.ask(frame, request),
+    }
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    runs: dict[str, list[int]] = {way: [] for way in ways}
+    for number in range(rounds):
+        found: dict[str, list[Answer]] = {way: [] for way in ways}
+        for at, frame in enumerate(pictures):
+            for way, caption in ways.items():
+                assistant.forget()  # so that each reads the same prompt
+                runtime.language.runs.clear()
+                found[way].append(caption(frame, f"{number}.{at}"))
+                runs[way] += runtime.language.runs if at else []
         for way, answers in found.items():
             times[way].append(sum(answer.latency.decode for answer in answers[1:]))
-    plain, texts = times["one by one"], [answer.text for answer in found["drafted"]]
+    steps = sum(size == 1 for size in runs["one by one"])
+    texts = [answer.text for answer in found["drafted"]]
+    taken = {way: sum(costs[str(size)] for size in sizes if size <= RUNS[-1]) for way, sizes in runs.items()}
     return {
-        "seconds_between_frames": step,
+        "chance_of_a_change": change,
         "captions": len(pictures),
         "same_as_the_one_before": np.mean([a == b for a, b in zip(texts[1:], texts, strict=False)]),
         "equal_to_those_with_an_empty_draft": [
@@ -78,7 +109,11 @@ def moving(runtime: Runtime, step: float, scenes: int, each: int, rounds: int) -
         "texts_equal_to_one_by_one": [
             a.text == b.text for a, b in zip(found["drafted"], found["one by one"], strict=True)
         ].count(True),
-        "speed": {way: median(plain) / median(seconds) for way, seconds in times.items()},
+        "tokens_per_run": {
+            way: steps / sum(size <= RUNS[-1] for size in sizes) for way, sizes in runs.items()
+        },
+        "speed": {way: median(times["one by one"]) / median(seconds) for way, seconds in times.items()},
+        "speed_at_that_cost": {way: taken["one by one"] / seconds for way, seconds in taken.items()},
     }
 
 
@@ -158,26 +193,29 @@ def write(runtime: Runtime, read: Read, draft: Draft | None) -> tuple[Written, f
     """An answer of TOKENS tokens, its seconds, and the decoder's runs."""
     read.cache.truncate(PROMPT)
     writer = Writer(Request("?", max_tokens=TOKENS), runtime.tokenizer, (), TOKENS)
-    language, count = _Counting(runtime.language), 0
-    steps = decode(read, writer, language, Stopwatch(), draft)  # type: ignore[arg-type]
+    language = _Counting(runtime.language)
+    steps = decode(read, writer, language, Stopwatch(), draft)
     start = perf_counter()
     try:
         while True:
             next(steps)
     except StopIteration as end:
-        count = language.runs
-        return end.value, perf_counter() - start, count
+        return end.value, perf_counter() - start, len(language.runs)
 
 
 class _Counting:
-    """An engine that counts its runs."""
+    """An engine that takes note of how many tokens each run reads."""
 
-    def __init__(self, language: object) -> None:
+    def __init__(self, language: LanguageEngine) -> None:
         self._language = language
-        self.runs = 0
+        self.runs: list[int] = []
+
+    def forward(self, embeddings: np.ndarray, cache: KVCache, num_logits: int = 1) -> np.ndarray:
+        """See LanguageEngine."""
+        self.runs.append(embeddings.shape[1])
+        return self._language.forward(embeddings, cache, num_logits)
 
     def __getattr__(self, name: str) -> object:
-        self.runs += name == "forward"
         return getattr(self._language, name)
 
 
@@ -190,14 +228,17 @@ def main() -> None:
     parser.add_argument("bundle", type=Path, nargs="?")
     parser.add_argument("--scenes", type=int, default=10)
     parser.add_argument("--frames", type=int, default=8, help="of each scene")
-    parser.add_argument("--step", type=float, default=2.0, help="seconds of the scene between two frames")
+    parser.add_argument("--change", type=float, default=0.3, help="chance that a frame shows something new")
     parser.add_argument("--prompts", type=int, default=5, help="of `replay`")
+    parser.add_argument("--cost", type=Path, help="of `moving`: what `cost` has printed")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0)
     args = parser.parse_args()
     runtime = load_runtime(args.bundle, threads=args.threads)
     if args.what == "moving":
-        found = moving(runtime, args.step, args.scenes, args.frames, args.rounds)
+        costs = json.loads(args.cost.read_text()) if args.cost else cost(runtime, args.rounds)
+        costs = {str(size): value for size, value in costs["times_one_token"].items()}
+        found = moving(runtime, args.change, args.scenes, args.frames, args.rounds, costs)
     elif args.what == "cost":
         found = cost(runtime, args.rounds)
     else:

@@ -49,7 +49,12 @@ class Draft:
 
     def remember(self, said: Sequence[int]) -> None:
         """The answer is complete; the next one may be like it."""
-        self.previous, self._expected = tuple(said), []
+        self.previous = tuple(said)
+        self.begin()
+
+    def begin(self) -> None:
+        """A new answer, whatever became of the one before."""
+        self._expected = []
 
 
 def lookup(previous: Sequence[int], said: Sequence[int], count: int) -> list[int]:
@@ -86,7 +91,11 @@ class Drafts:
             return None
         if self._exact is None:
             self._exact = reads_alike(self._language, cache)
-        return self._drafts.setdefault(subject, Draft()) if self._exact else None
+        if not self._exact:
+            return None
+        draft = self._drafts.setdefault(subject, Draft())
+        draft.begin()
+        return draft
 
 
 def reads_alike(language: LanguageEngine, cache: KVCache) -> bool:

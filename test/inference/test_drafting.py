@@ -86,6 +86,15 @@ def test_runs_grow_while_guesses_come_true_and_shrink_when_not() -> None:
     assert set(lengths) <= set(RUNS)
 
 
+def test_an_answer_that_was_given_up_does_not_count_against_the_next() -> None:
+    draft = Draft()
+    draft.remember(range(60))
+    assert len(draft.guess([0])) == 1
+    assert len(draft.guess([0, 1, 2])) == 3
+    draft.begin()
+    assert draft.guess([0]) == [1, 2, 3]
+
+
 def test_without_anything_to_guess_from_runs_are_of_two() -> None:
     draft = Draft()
     assert [len(draft.guess(list(range(length)))) for length in (1, 2, 3)] == [1, 1, 1]

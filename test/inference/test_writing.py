@@ -63,6 +63,8 @@ def test_they_are_those_written_one_by_one(runtime: Runtime, frame: Frame) -> No
 
 
 def test_a_step_reads_one_token_of_each(runtime: Runtime, frame: Frame, runs: list[int]) -> None:
+    if not runtime.language.side_by_side:
+        pytest.skip("answers are written in turn with an ONNX Runtime older than 1.22")
     requests = [Request(f"What is {where}?", max_tokens=8, stop=()) for where in ("left", "right", "near")]
     answers = finish(Assistant(runtime), frame, requests)
     steps = max(answer.generated_tokens for answer in answers)
