@@ -66,7 +66,7 @@ class Assistant:
             runtime, self._looker, Calibration.load(runtime.bundle) if calibrate else None
         )
         self._grammars = Grammars(runtime.tokenizer, runtime.language.vocab_size, manifest.stop_ids)
-        self._drafts = Drafts(runtime.language)
+        self._drafts = Drafts(runtime)
         self._reader = Reader(runtime.vision, runtime.language, prefix_budget, run_length(runtime))
 
     def ask(

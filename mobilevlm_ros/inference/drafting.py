@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.base import KVCache, LanguageEngine
+from mobilevlm_ros.engine.runtime import ORT_CPU, Runtime
 
 RUNS = (2, 4, 8)
 """Tokens that one run may read, the first of them known. Never one: ONNX Runtime's kernels for a single
@@ -72,15 +73,16 @@ def lookup(previous: Sequence[int], said: Sequence[int], count: int) -> list[int
 class Drafts:
     """The drafts of one model, by subject."""
 
-    def __init__(self, language: LanguageEngine) -> None:
-        self._language = language
-        self._exact: bool | None = None
+    def __init__(self, runtime: Runtime) -> None:
+        self._language = runtime.language
+        # None: not tried yet. What runs of a few tokens take on GPUs has not been measured.
+        self._exact: bool | None = None if runtime.backend_name == ORT_CPU else False
         self._drafts: dict[str, Draft] = {}
 
     def of(self, subject: str, cache: KVCache, limit: int) -> Draft | None:
         """The draft of a subject (few different names, please: each is remembered).
 
-        None where the next answer would not be the same with it and without, or has no room for guesses.
+        None where the next answer might not be the same with it and without, or has no room for guesses.
 
         Args:
             subject: whose answer it is.
@@ -102,7 +104,7 @@ def reads_alike(language: LanguageEngine, cache: KVCache) -> bool:
     """Whether this engine, on this machine, computes the same bits in runs of all RUNS.
 
     Tried with tokens from all over the vocabulary behind the tokens of `cache`, which needs room for
-    RUNS[-1] more; they are forgotten again. Takes about 9 tokens' time.
+    RUNS[-1] more; they are forgotten again. Takes about ten tokens' time.
     """
     start, most = cache.length, RUNS[-1]
     tokens = language.embed(np.linspace(0, language.vocab_size - 1, most).astype(np.int64))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -165,19 +164,24 @@ def test_an_engine_that_rounds_differently_is_found_out(
     monkeypatch.setattr(runtime.language, "forward", uneven)
     read = read_prompt(runtime)
     assert not reads_alike(runtime.language, read.cache)
-    drafts = Drafts(runtime.language)
+    drafts = Drafts(runtime)
     assert drafts.of("front", read.cache, TOKENS) is None
     monkeypatch.undo()
     assert drafts.of("front", read.cache, TOKENS) is None  # tried once
 
 
 def test_a_prompt_that_leaves_no_room_for_guesses_has_none(runtime: Runtime) -> None:
-    drafts = Drafts(runtime.language)
+    drafts = Drafts(runtime)
     assert drafts.of("front", read_prompt(runtime, TOKENS + RUNS[-1] - 1).cache, TOKENS) is None
 
 
+def test_gpus_have_none(runtime: Runtime) -> None:
+    drafts = Drafts(replace(runtime, backend_name="tensorrt"))
+    assert drafts.of("front", read_prompt(runtime).cache, TOKENS) is None
+
+
 def test_each_subject_has_its_own(runtime: Runtime) -> None:
-    drafts, cache = Drafts(SimpleNamespace()), read_prompt(runtime).cache  # type: ignore[arg-type]
+    drafts, cache = Drafts(runtime), read_prompt(runtime).cache
     drafts._exact = True
     front = drafts.of("front", cache, TOKENS)
     assert front is drafts.of("front", cache, TOKENS)
