@@ -43,11 +43,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--abstain-threshold", type=float, default=0.0, metavar="P", help="withhold a less sure answer"
     )
     parser.add_argument("--max-tokens", type=int, help="longest answer (default: 64, or the node's)")
-    parser.add_argument(
+    words = parser.add_argument_group("how its words are chosen")
+    words.add_argument(
         "--temperature",
         type=float,
         default=0.0,
         help="0 takes the likeliest word, more is more random (default: 0)",
+    )
+    words.add_argument(
+        "--top-p",
+        type=float,
+        default=1.0,
+        metavar="P",
+        help="with a temperature: only the likeliest words that together have this probability",
+    )
+    words.add_argument(
+        "--seed", type=int, default=0, help="with a temperature: the same seed gives the same answer"
+    )
+    words.add_argument(
+        "--repetition-penalty", type=float, default=1.0, metavar="F", help="above 1: fewer repetitions"
+    )
+    words.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="the answer ends before this; repeatable"
     )
     parser.add_argument("--backend", default="auto", help="what runs the model (default: auto)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
@@ -82,6 +99,10 @@ def main(args: argparse.Namespace) -> int:
         choices=tuple(args.choices),
         max_tokens=64 if args.max_tokens is None else args.max_tokens,
         temperature=args.temperature,
+        top_p=args.top_p,
+        seed=args.seed,
+        repetition_penalty=args.repetition_penalty,
+        stop=tuple(args.stop),
         answer_format=args.answer_format,
         minimum=args.minimum,
         maximum=args.maximum,
@@ -94,11 +115,14 @@ def main(args: argparse.Namespace) -> int:
         print(json.dumps({**_as_dict(answer, args.choices), **model}, ensure_ascii=False))
         return 0
     typewriter = _Typewriter()
+    may_abstain = args.abstain_threshold > 0  # then nothing is known before the end
     try:
-        answer = Assistant(runtime).ask(frame, request, on_text=typewriter)
+        answer = Assistant(runtime).ask(frame, request, on_text=None if may_abstain else typewriter)
     except BaseException:
         typewriter.end()
         raise
+    if may_abstain and not args.choices:
+        print(answer.text, end="")
     _report(answer, args.choices)
     return 0
 
@@ -170,7 +194,7 @@ def _report(answer: Answer, choices: list[str]) -> None:
             print(f"{probability:6.1%}  {choice}")
     if choices and answer.text not in choices and not answer.abstained:
         print(answer.text)  # of several choices that apply, or of none
-    elif not choices:
+    elif not choices and not answer.abstained:
         print()
     if answer.abstained:
         print(f"abstained; the best guess is {answer.best_guess!r}", file=sys.stderr)

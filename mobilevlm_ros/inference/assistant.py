@@ -155,7 +155,9 @@ class Assistant:
                 self._reader, list(chosen.values()), self.runtime.language
             )
             answers.update(zip(chosen, found, strict=True))
-            written = {i: self._task(p, checked[i]) for i, p in prompts.items() if i not in chosen}
+            written = {}
+            for i in [i for i in prompts if i not in chosen]:
+                written[i] = yield from self._task(prompts[i], checked[i])
             for group in writing.together(written, self._reader, self.runtime.language):
                 answers.update((yield from writing.write(self._reader, group, self.runtime.language)))
         for i, request in enumerate(checked):
@@ -174,9 +176,9 @@ class Assistant:
         self, frame: Frame, request: Request, session: Session, spare: int, drafted: bool = False
     ) -> Steps:
         """One question of a conversation; `spare` positions are left for the next ones, or for a draft."""
-        watch = Stopwatch()
         language = self.runtime.language
-        constraint = self._grammars.constraint(request)  # a schema that cannot be used costs nothing more
+        constraint = yield from self._grammars.constraint(request)  # a useless schema costs nothing more
+        watch = Stopwatch()
         with session.turn() as tail:
             if frame is session.frame and request.region is None:
                 request = replace(request, region=session.region, region_with_frame=session.region_with_frame)
@@ -189,7 +191,7 @@ class Assistant:
                 answer = yield from watch.timed("prefill", chosen)
                 atoms = read.atoms
             else:
-                writer = self._writer(request, read.tokens, constraint)
+                writer = self._writer(request, read.tokens, constraint, RUNS[-1] if drafted else 0)
                 draft = self._drafts.of(frame.camera, read.cache, writer.limit) if drafted else None
                 written = yield from decode(read, writer, language, watch, draft)
                 answer = written.answer()
@@ -207,13 +209,18 @@ class Assistant:
         )
         return withhold(answer, request)
 
-    def _task(self, prompt: Prompt, request: Request) -> writing.Task:
-        taken = self._reader.positions(prompt.atoms)
-        return writing.Task(prompt, self._writer(request, taken, self._grammars.constraint(request)))
+    def _task(self, prompt: Prompt, request: Request) -> Generator[str, None, writing.Task]:
+        constraint = yield from self._grammars.constraint(request)
+        return writing.Task(
+            prompt, self._writer(request, self._reader.positions(prompt.atoms), constraint)
+        )
 
-    def _writer(self, request: Request, taken: int, constraint: Constraint | None) -> Writer:
-        """Of the answer to a prompt that takes so many positions."""
-        limit = min(request.max_tokens, self.runtime.language.max_length - taken)
+    def _writer(
+        self, request: Request, taken: int, constraint: Constraint | None, spare: int = 0
+    ) -> Writer:
+        """Of the answer to a prompt that takes so many positions; it leaves `spare` where more are left."""
+        left = self.runtime.language.max_length - taken
+        limit = min(request.max_tokens, left - spare if left > spare else left)
         return Writer(request, self.runtime.tokenizer, self._stop_ids, limit, constraint)
 
     def _list(self, frame: Frame, request: Request, session: Session) -> Steps:

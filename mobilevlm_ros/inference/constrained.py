@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +18,7 @@ from mobilevlm_ros.inference.types import Request
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 
 _KEPT = 64
-"""Schemas that are remembered as usable."""
+"""Schemas that are remembered, as usable or not."""
 
 _JSON_STYLE = {
     # As json.dumps writes it, which is what models have read most; one way only, so that the confidence is
@@ -44,14 +44,17 @@ class Grammars:
         self._vocab_size = vocab_size
         self._stop_ids = frozenset(stop_ids) | {tokenizer.eos_id}
         self._vocabulary: Any = None
-        self._schemas: dict[str, str] = {}
+        self._schemas: dict[str, tuple[str, str]] = {}  # grammar and complaint
 
-    def constraint(self, request: Request) -> Constraint | None:
+    def constraint(self, request: Request) -> Generator[str, None, Constraint | None]:
         """The constraint of an answer's format, or None where the request's has none to enforce.
+
+        Yields '' while a schema that is new is tried out.
 
         Raises:
             OptionError: llguidance is not installed; the schema cannot be satisfied, uses keywords that are
                 not supported, or is too complex.
+            Busy: it could not be tried out.
         """
         if request.answer_format not in TYPED:
             return None
@@ -59,12 +62,13 @@ class Grammars:
         if self._vocabulary is None:
             self._vocabulary = library.LLTokenizer(_Vocabulary(self._tokenizer), slices=[])
         limits = library.LLParserLimits(verbose_errors=False)
-        matcher = library.LLMatcher(self._vocabulary, self._grammar(request), log_level=0, limits=limits)
+        grammar = yield from self._grammar(request)
+        matcher = library.LLMatcher(self._vocabulary, grammar, log_level=0, limits=limits)
         if matcher.is_error():
             raise _unusable(matcher.get_error())
         return Constraint(matcher, self._vocab_size, self._stop_ids, request)
 
-    def _grammar(self, request: Request) -> str:
+    def _grammar(self, request: Request) -> Generator[str, None, str]:
         """In llguidance's dialect of Lark. Every answer begins with a space: the tokenizer puts it there."""
         if request.answer_format != "json":
             return f'start: " " VALUE\nVALUE: /{number_pattern(request)}/\n'
@@ -72,13 +76,14 @@ class Grammars:
         if text not in self._schemas:
             schema = {**_closed(read_schema(text)), "x-guidance": _JSON_STYLE}
             grammar = f'start: " " value\nvalue: %json {json.dumps(schema)}\n'
-            complaint = probe(grammar)
-            if complaint:
-                raise _unusable(complaint)
+            complaint = yield from probe(grammar)
             if len(self._schemas) >= _KEPT:
                 del self._schemas[next(iter(self._schemas))]
-            self._schemas[text] = grammar
-        return self._schemas[text]
+            self._schemas[text] = grammar, complaint
+        grammar, complaint = self._schemas[text]
+        if complaint:
+            raise _unusable(complaint)
+        return grammar
 
 
 class Constraint:
@@ -119,13 +124,18 @@ class Constraint:
         """Whether the answer is complete and nothing else may follow."""
         return self._ended or (self._matcher.is_stopped() and not self._matcher.is_error())
 
-    def check(self, text: str) -> None:
-        """Raises IncompleteAnswer if `text`, the answer so far, was cut off before it was complete."""
+    def check(self, text: str, limit: int) -> None:
+        """Raises IncompleteAnswer if `text`, the answer so far, was cut off at so many tokens before it was
+        complete.
+        """
         request = self._request
         if not self.finished:
+            bound = "max_tokens): allow more, or ask for less"
+            if limit < request.max_tokens:
+                bound = "the context is full): shorten the question or the session"
             raise IncompleteAnswer(
-                f"the answer is not a complete {request.answer_format} after {request.max_tokens} tokens "
-                f"(max_tokens): allow more, or ask for less; so far {text[:80]!r}"
+                f"the answer is not a complete {request.answer_format} after {limit} tokens ({bound}; "
+                f"so far {text[:80]!r}"
             )
         if request.answer_format == "json":
             try:

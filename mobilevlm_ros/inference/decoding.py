@@ -33,8 +33,8 @@ class Constraint(Protocol):
     def accept(self, token: int) -> None:
         """Take note of the token that was chosen, a stop token too."""
 
-    def check(self, text: str) -> None:
-        """Raise a MobileVLMError when the whole answer is not of the form, because it was cut short."""
+    def check(self, text: str, limit: int) -> None:
+        """Raise a MobileVLMError when the whole answer, cut at `limit` tokens, is not of the form."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Writer:
         self._pieces.append(self._shown.push(self._stream.flush()) + self._shown.flush())
         text = "".join(self._pieces).strip()
         if self._constraint is not None:
-            self._constraint.check(text)
+            self._constraint.check(text, self.limit)
         # A sentence is as sure as its least sure word.
         return Written(text, tuple(self.tokens), min(self._probabilities, default=0.0), self.finish)
 

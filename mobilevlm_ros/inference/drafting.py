@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.base import KVCache, LanguageEngine
 from mobilevlm_ros.engine.runtime import ORT_CPU, Runtime
+from mobilevlm_ros.errors import EngineError
 
 RUNS = (2, 4, 8)
 """Tokens that one run may read, the first of them known. Never one: ONNX Runtime's kernels for a single
@@ -21,7 +22,6 @@ token, and for an odd one left over, round otherwise than those for pairs. At 1.
 runs take 1.2, 1.6 and 2.6 times as long as one token; one of 16 takes nearly as long as two of 8."""
 
 _WIDTHS = (3, 2, 1)  # tokens that have to be the same for what followed them to be a guess
-_NOTHING = 0  # fills a run that there is no guess for; any token would do
 _BREAK = -1  # between two answers; no token
 
 
@@ -44,7 +44,7 @@ class Draft:
             self._run = min(self._run * 2, RUNS[-1]) if came_true else max(self._run // 2, RUNS[0])
         count = self._run - 1
         guesses = lookup(self.previous, said, count)
-        guesses += [_NOTHING] * (count - len(guesses))
+        guesses += [said[-1]] * (count - len(guesses))  # any token that the model can read would do
         self._expected = [*said, *guesses]
         return guesses
 
@@ -101,22 +101,31 @@ class Drafts:
 
 
 def reads_alike(language: LanguageEngine, cache: KVCache) -> bool:
-    """Whether this engine, on this machine, computes the same bits in runs of all RUNS.
+    """Whether this engine, on this machine, computes the same bits in runs of all RUNS, wherever they begin.
 
     Tried with tokens from all over the vocabulary behind the tokens of `cache`, which needs room for
-    RUNS[-1] more; they are forgotten again. Takes about ten tokens' time.
+    RUNS[-1] + 1 more; they are forgotten again. Takes about 25 tokens' time.
     """
     start, most = cache.length, RUNS[-1]
-    tokens = language.embed(np.linspace(0, language.vocab_size - 1, most).astype(np.int64))
-    results: list[NDArray[np.float32]] = []
+    ids = np.linspace(0, language.vocab_size - 1, most + 3)[1:-1]  # the first and last are seldom trained
+    tokens = language.embed(ids.astype(np.int64))[None]
+
+    def read(run: int, skipped: int) -> NDArray[np.float32]:
+        """The logits of all tokens but the first and the last. With `skipped` 1 runs begin at the second, as
+        after a wrong guess, so that every token is at an even place of a run once and at an odd one once.
+        """
+        cache.truncate(start)
+        if skipped:
+            language.forward(tokens[:, : RUNS[0]], cache, num_logits=RUNS[0])
+            cache.truncate(start + skipped)
+        places = range(skipped, skipped + most, run)
+        logits = [language.forward(tokens[:, at : at + run], cache, num_logits=run)[0] for at in places]
+        return np.concatenate(logits)[1 - skipped : most - skipped]
+
     try:
-        for run in RUNS:
-            parts = [
-                language.forward(tokens[None, at : at + run], cache, num_logits=run)[0]
-                for at in range(0, most, run)
-            ]
-            results.append(np.concatenate(parts))
-            cache.truncate(start)
+        results = (read(run, skipped) for run in RUNS for skipped in (0, 1))
+        return all(np.array_equal(one, other) for one, other in pairwise(results))
+    except EngineError:
+        return False
     finally:
         cache.truncate(start)
-    return all(np.array_equal(one, other) for one, other in pairwise(results))

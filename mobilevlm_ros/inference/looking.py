@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ from mobilevlm_ros.inference.validate import check_region
 from mobilevlm_ros.processing.image import prepare
 
 KEPT_VIEWS = 8
-"""Prepared pictures kept, 340 kB each at 336 x 336: the same frame is asked about by several at once."""
+"""Prepared pictures kept, 340 kB each at 336 x 336 (and not the frames they were made of): the same frame is
+asked about by several at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +48,7 @@ class Looker:
         self.size = size
         self.aspect: Aspect = aspect
         self.fast = fast
-        # The frame stays referenced while its id is a key, so no other frame can have the same id.
-        self._kept: OrderedDict[tuple[int, Region | None], tuple[Frame, View]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, Region | None], tuple[weakref.ref[Frame], View]] = OrderedDict()
 
     def look(self, frame: Frame, region: Region | None = None, with_frame: bool = False) -> list[View]:
         """The frame, or the region of it, or first the frame and then the region.
@@ -65,8 +66,10 @@ class Looker:
     def _view(self, frame: Frame, region: Region | None) -> View:
         key = (id(frame), region)
         known = self._kept.pop(key, None)
-        view = known[1] if known is not None else self._prepare(frame.image, region)
-        self._kept[key] = (frame, view)
+        # A frame that is gone may have left its id to another.
+        same = known is not None and known[0]() is frame
+        view = known[1] if known is not None and same else self._prepare(frame.image, region)
+        self._kept[key] = (weakref.ref(frame), view)
         if len(self._kept) > KEPT_VIEWS:
             self._kept.popitem(last=False)
         return view

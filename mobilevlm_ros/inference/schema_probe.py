@@ -8,36 +8,61 @@ or writes why it cannot be used.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
+from tempfile import TemporaryFile
+from time import monotonic
 from typing import Any
 
-SECONDS = 5.0
-"""Time limit. A schema of everyday size takes a few milliseconds, starting Python a tenth of a second."""
+from mobilevlm_ros.errors import Busy
+
+SECONDS = 3
+"""Processor time that it may take. A schema of everyday size takes a few milliseconds, starting Python a
+tenth of a second."""
+
+PATIENCE = 20.0
+"""Seconds until a process that gets no processor is given up."""
 
 BYTES = 1 << 30
 STEPS = 32
 """Tokens to write by it: enough to meet the limits of the parser."""
 
+_LOOK = 0.02  # seconds between two looks at the process
 
-def probe(grammar: str, seconds: float = SECONDS) -> str:
-    """Why a grammar (JSON, as llguidance makes it) cannot be used; the empty string if it can."""
-    try:
-        done = subprocess.run(
-            # Not as a file: its folder would come first on the path, and its types.py hide Python's own.
-            [sys.executable, "-c", Path(__file__).read_text(encoding="utf-8")],
-            input=grammar.encode(),
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"it is too complex: compiling it takes more than {seconds:g} s"
-    if done.returncode == 0:
+
+def probe(grammar: str, seconds: int = SECONDS) -> Generator[str, None, str]:
+    """Why a grammar (JSON, as llguidance makes it) cannot be used; the empty string if it can.
+
+    Yields '' while it waits; closing it ends the process. Raises Busy when the process gets no processor.
+    """
+    # Not as a file: its folder would come first on the path, and its types.py hide Python's own.
+    program = [sys.executable, "-c", Path(__file__).read_text(encoding="utf-8"), str(seconds)]
+    end, said = monotonic() + PATIENCE, None
+    with TemporaryFile() as text:
+        text.write(grammar.encode())
+        text.seek(0)
+        with subprocess.Popen(
+            program, stdin=text, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                while said is None:
+                    try:
+                        said, _ = process.communicate(timeout=_LOOK)
+                    except subprocess.TimeoutExpired:
+                        if monotonic() > end:
+                            raise Busy("the schema could not be tried: the machine is overloaded") from None
+                        yield ""
+            finally:
+                process.kill()
+    if process.returncode == 0:
         return ""
-    said = done.stdout.decode("utf-8", "replace").strip()
-    return said or "it is too complex: compiling it takes too much memory or nesting"
+    if process.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        return f"it is too complex: compiling it takes more than {seconds} s of processor time"
+    complaint = said.decode("utf-8", "replace").strip()
+    return complaint or "it is too complex: compiling it takes too much memory or nesting"
 
 
 class ByteTokenizer:
@@ -59,6 +84,8 @@ def _main() -> int:
 
     import llguidance
 
+    seconds = int(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
     vocabulary: Any = ByteTokenizer()  # whatever has its attributes will do
     tokenizer = llguidance.LLTokenizer(vocabulary, slices=[])

@@ -25,8 +25,18 @@ def add_node_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) 
     add("--namespace", help="namespace of the node (default: the root)")
 
 
-ANSWER_OPTIONS = ("answer_format", "minimum", "maximum", "json_schema", "abstain_threshold")
-"""Options of `mobilevlm ask` for what the answer looks like, named as the fields of AskImage."""
+ANSWER_OPTIONS = (
+    "answer_format",
+    "minimum",
+    "maximum",
+    "json_schema",
+    "abstain_threshold",
+    "top_p",
+    "seed",
+    "repetition_penalty",
+    "stop",
+)
+"""Options of `mobilevlm ask` for the answer and its words, named as the fields of AskImage."""
 
 NODE_OPTIONS = (
     "camera",

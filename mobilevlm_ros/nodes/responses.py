@@ -122,6 +122,11 @@ def _remarks(answer: Answer, inquiry: Inquiry | None) -> str:
             f"the best guess {answer.best_guess!r} has confidence {answer.confidence:.2f}, below "
             f"abstain_threshold {threshold:.2f}"
         )
+    if not answer.text and not answer.abstained:
+        remarks.append(
+            "the answer is empty: the model ended it at once, or said one of the stop texts first; word the "
+            "question otherwise, or stop later"
+        )
     if answer.forgotten_turns:
         remarks.append(
             f"{answer.forgotten_turns} earlier turns of the session no longer fit and were forgotten "

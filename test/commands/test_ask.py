@@ -14,6 +14,7 @@ import pytest
 
 from mobilevlm_ros.cli import main
 
+ROAD = Path(__file__).parents[2] / "docs" / "road.png"
 WITHOUT_ROS = """
 import sys
 sys.modules["rclpy"] = sys.modules["mobilevlm_msgs"] = None
@@ -72,3 +73,23 @@ def test_formats_of_the_answer(nano: Path, tmp_path: Path, capsys: pytest.Captur
     told = capsys.readouterr()
     assert told.out.startswith("{") and told.out.endswith("\n")  # the error begins a line of its own
     assert "not a complete json" in told.err
+
+
+def test_a_withheld_answer_is_not_shown(nano: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["ask", str(ROAD), "What is on the left?", "--bundle", str(nano), "--abstain-threshold"]
+    assert main([*asked, "1"]) == 0
+    told = capsys.readouterr()
+    assert told.out == "" and "abstained; the best guess is 'An orange cone is on the left.'" in told.err
+    assert main([*asked, "0.5"]) == 0
+    assert capsys.readouterr().out == "An orange cone is on the left.\n"
+
+
+def test_how_words_are_chosen(nano: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def say(*options: str) -> str:
+        assert main(["ask", str(ROAD), "Describe the scene.", "--bundle", str(nano), *options]) == 0
+        return capsys.readouterr().out.strip()
+
+    assert say("--stop", "and", "--stop", "cone") == "An orange"
+    warm = [say("--temperature", "3", "--seed", seed) for seed in ("1", "1", "2")]
+    assert warm[0] == warm[1] != warm[2]
+    assert say("--temperature", "3", "--top-p", "0.01") == say()

@@ -56,8 +56,18 @@ def write(
     return (text + stream.flush()).strip(), tokens
 
 
+def constraint_of(grammars: Grammars, request: Request) -> Constraint | None:
+    steps = grammars.constraint(request)
+    while True:
+        try:
+            assert next(steps) == ""
+        except StopIteration as end:
+            constraint: Constraint | None = end.value
+            return constraint
+
+
 def constrain(grammars: Grammars, form: str, **fields: object) -> Constraint:
-    constraint = grammars.constraint(Request("?", answer_format=form, **fields))
+    constraint = constraint_of(grammars, Request("?", answer_format=form, **fields))
     assert constraint is not None
     return constraint
 
@@ -132,7 +142,7 @@ def test_any_schema_gives_a_document_that_conforms_or_an_error(
             return
         said, _ = write(constraint, tokenizer, seed)
         try:
-            constraint.check(said)
+            constraint.check(said, 64)
         except IncompleteAnswer:
             continue
         jsonschema.Draft202012Validator(schema).validate(json.loads(said))
@@ -155,7 +165,7 @@ def test_numbers_are_always_within_their_range(
             raise
         return
     said, _ = write(constraint, tokenizer, seed)
-    constraint.check(said)  # a number is never so long that it needs the limit
+    constraint.check(said, 64)  # a number is never so long that it needs the limit
     value = int(said) if form == "integer" else float(said)
     assert low <= value <= low + width
 
@@ -192,7 +202,7 @@ def test_only_an_end_token_may_end_and_only_where_the_answer_is_complete(
         assert not mask[tokenizer.vocab_size :].any()
         constraint.accept(token)
     assert constraint.finished
-    constraint.check("42")
+    constraint.check("42", 64)
 
 
 def test_an_end_token_ends_what_could_go_on(grammars: Grammars, tokenizer: Tokenizer) -> None:
@@ -201,10 +211,10 @@ def test_an_end_token_ends_what_could_go_on(grammars: Grammars, tokenizer: Token
         constraint.accept(token)
     assert not constraint.finished
     with pytest.raises(IncompleteAnswer, match=r"not a complete integer after 64 tokens .*'4'"):
-        constraint.check("4")
+        constraint.check("4", 64)
     constraint.accept(tokenizer.eos_id)
     assert constraint.finished
-    constraint.check("4")
+    constraint.check("4", 64)
 
 
 def test_a_cut_document_is_never_passed(grammars: Grammars, tokenizer: Tokenizer) -> None:
@@ -212,7 +222,7 @@ def test_a_cut_document_is_never_passed(grammars: Grammars, tokenizer: Tokenizer
     constraint = constrain(grammars, "json", json_schema=schema)
     said, _ = write(constraint, tokenizer, 1, limit=50)
     with pytest.raises(IncompleteAnswer, match="max_tokens"):
-        constraint.check(said)
+        constraint.check(said, 64)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +242,15 @@ def test_a_schema_that_cannot_be_enforced_is_refused(
     with pytest.raises(OptionError, match=message) as caught:
         constrain(grammars, "json", json_schema=json.dumps(schema))
     assert "\n" not in str(caught.value)
+
+
+def test_a_schema_that_was_refused_is_refused_at_once(
+    grammars: Grammars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        with pytest.raises(OptionError, match="multipleOf"):
+            constrain(grammars, "json", json_schema='{"type": "integer", "multipleOf": "x"}')
+        monkeypatch.setattr("mobilevlm_ros.inference.constrained.probe", None)
 
 
 def test_properties_are_those_listed_unless_the_schema_says_otherwise(
@@ -254,8 +273,8 @@ def test_a_schema_cannot_loosen_how_it_is_enforced(grammars: Grammars, tokenizer
 
 
 def test_free_text_and_choices_need_no_constraint(grammars: Grammars) -> None:
-    assert grammars.constraint(Request("?")) is None
-    assert grammars.constraint(Request("?", choices=("a", "b"), answer_format="choice_list")) is None
+    assert constraint_of(grammars, Request("?")) is None
+    assert constraint_of(grammars, Request("?", choices=("a", "b"), answer_format="choice_list")) is None
 
 
 def test_without_the_library_the_error_says_what_to_install(
@@ -263,4 +282,4 @@ def test_without_the_library_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "llguidance", None)
     with pytest.raises(OptionError, match=r"pip install 'mobilevlm_ros\[typed\]'"):
-        Grammars(tokenizer, tokenizer.vocab_size, []).constraint(Request("?", answer_format="integer"))
+        constraint_of(Grammars(tokenizer, tokenizer.vocab_size, []), Request("?", answer_format="integer"))

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.base import KVCache
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime
+from mobilevlm_ros.errors import EngineError
 from mobilevlm_ros.inference.assistant import Assistant, Steps
 from mobilevlm_ros.inference.decoding import Writer, Written, decode
 from mobilevlm_ros.inference.drafting import RUNS, Draft, Drafts, lookup, reads_alike
@@ -99,6 +101,7 @@ def test_without_anything_to_guess_from_runs_are_of_two() -> None:
     assert [len(draft.guess(list(range(length)))) for length in (1, 2, 3)] == [1, 1, 1]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_whatever_is_guessed_the_answer_is_the_same(runtime: Runtime, data: st.DataObject) -> None:
     request = data.draw(
@@ -152,27 +155,54 @@ def test_the_trial_leaves_the_cache_as_it_was(runtime: Runtime) -> None:
     )
 
 
+def larger(logits: NDArray[np.float32], rows: slice) -> NDArray[np.float32]:
+    logits[:, rows] = np.nextafter(logits[:, rows], np.float32(np.inf))
+    return logits
+
+
+def broken(logits: NDArray[np.float32], rows: slice) -> NDArray[np.float32]:
+    raise EngineError("the decoder failed")
+
+
+@pytest.mark.parametrize(
+    ("runs", "change", "rows"),
+    [
+        (RUNS[-1:], larger, slice(None)),  # long runs round otherwise
+        (RUNS, larger, slice(1, None, 2)),  # tokens at odd places do
+        (RUNS, broken, slice(None)),
+    ],
+)
 def test_an_engine_that_rounds_differently_is_found_out(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime,
+    monkeypatch: pytest.MonkeyPatch,
+    runs: tuple[int, ...],
+    change: Callable[[NDArray[np.float32], slice], NDArray[np.float32]],
+    rows: slice,
 ) -> None:
-    forward = runtime.language.forward
+    forward, read = runtime.language.forward, read_prompt(runtime)
 
     def uneven(embeddings: NDArray[np.float32], cache: KVCache, num_logits: int = 1) -> NDArray[np.float32]:
         logits = forward(embeddings, cache, num_logits)
-        return np.nextafter(logits, np.inf) if embeddings.shape[1] == RUNS[-1] else logits
+        return change(logits, rows) if embeddings.shape[1] in runs else logits
 
     monkeypatch.setattr(runtime.language, "forward", uneven)
-    read = read_prompt(runtime)
     assert not reads_alike(runtime.language, read.cache)
     drafts = Drafts(runtime)
     assert drafts.of("front", read.cache, TOKENS) is None
     monkeypatch.undo()
     assert drafts.of("front", read.cache, TOKENS) is None  # tried once
+    assert read.cache.length == read.tokens
 
 
 def test_a_prompt_that_leaves_no_room_for_guesses_has_none(runtime: Runtime) -> None:
     drafts = Drafts(runtime)
     assert drafts.of("front", read_prompt(runtime, TOKENS + RUNS[-1] - 1).cache, TOKENS) is None
+
+
+def test_a_caption_of_any_length_leaves_room_for_its_draft(frame: Frame) -> None:
+    assistant = Assistant(load_runtime(threads=1))
+    finish(assistant.caption(frame, max_tokens=assistant.runtime.language.max_length))
+    assert assistant._drafts._drafts.keys() == ({frame.camera} if assistant._drafts._exact else set())
 
 
 def test_gpus_have_none(runtime: Runtime) -> None:

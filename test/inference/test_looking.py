@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -105,3 +106,15 @@ def test_only_the_latest_pictures_are_kept(frame: Frame) -> None:
         looker.look(frame, Region(x, 0, 50, 50))
     again = looker.look(frame, PART)[0]
     assert again is not first and again.digest == first.digest
+
+
+def test_a_kept_view_keeps_no_frame(runtime: Runtime) -> None:
+    looker = Looker(32, "pad", fast=True)
+    frame = Frame(np.zeros((60, 80, 3), np.uint8))
+    view, gone = looker.look(frame)[0], weakref.ref(frame)
+    assert looker.look(frame)[0] is view
+    del frame
+    assert gone() is None
+    # Whatever takes its place in memory is another frame.
+    others = [Frame(np.full((60, 80, 3), value, np.uint8)) for value in range(1, 9)]
+    assert all(looker.look(other)[0].digest != view.digest for other in others)

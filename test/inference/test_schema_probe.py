@@ -3,9 +3,19 @@ import json
 
 import pytest
 
-from mobilevlm_ros.inference.schema_probe import probe
+from mobilevlm_ros.inference import schema_probe
 
 pytest.importorskip("llguidance")
+
+
+def probe(text: str, seconds: int) -> str:
+    steps = schema_probe.probe(text, seconds)
+    while True:
+        try:
+            assert next(steps) == ""
+        except StopIteration as end:
+            complaint: str = end.value
+            return complaint
 
 
 def grammar(schema: object) -> str:
@@ -22,7 +32,23 @@ def test_an_impossible_one_is_named() -> None:
 
 def test_one_that_would_compile_for_hours_is_given_up() -> None:
     hostile = {"allOf": [{"type": "integer", "multipleOf": 10007}, {"multipleOf": 10009}]}
-    assert "too complex" in probe(grammar(hostile), 1.0)
+    assert "too complex" in probe(grammar(hostile), 1)
+
+
+def test_one_that_is_given_up_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    popen = schema_probe.subprocess.Popen
+    monkeypatch.setattr(
+        schema_probe.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[0]
+    )
+    steps = schema_probe.probe(grammar({"type": "integer"}))
+    assert next(steps) == ""
+    steps.close()
+    assert started[0].poll() is not None
+
+
+def test_a_grammar_longer_than_a_pipe_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert probe(grammar({"enum": ["x" * 200_000]}), 60) == ""
 
 
 def test_one_beyond_the_limits_of_the_parser_is_refused() -> None:

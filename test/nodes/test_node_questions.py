@@ -106,6 +106,13 @@ def test_the_model_is_less_sure_about_a_photograph_than_about_its_own_world(ask:
     assert ask(question, camera="photo").confidence < ask(question).confidence
 
 
+def test_an_empty_answer_says_why(ask: Ask) -> None:
+    first = ask("Describe the scene.").answer[0]
+    response = ask("Describe the scene.", stop=[first])
+    assert (response.status.code, response.answer, response.finish_reason) == (Status.OK, "", "stop")
+    assert "the answer is empty" in response.status.message
+
+
 def test_abstaining_below_a_threshold(ask: Ask) -> None:
     response = ask("Is it?", choices=["yes", "no", "maybe"], abstain_threshold=1.0)
     assert response.status.code == Status.OK
