@@ -107,8 +107,9 @@ def test_wrong_usage_ends_with_2(arguments, capsys):
 
 
 def test_make_checkpoint_then_build_report_as_json(tmp_path, capsys, checkpoint):
-    like = ["--like", str(checkpoint), "--random", "--dtype", "float32", "--tokenizer", str(TOKENIZER)]
+    like = ["--like", str(checkpoint), "--random", "--dtype", "float32"]
     assert main(["make-checkpoint", *like, str(tmp_path / "twin"), "--quiet", "--json"]) == 0
+    assert (tmp_path / "twin" / "tokenizer.model").read_bytes() == TOKENIZER.read_bytes()
     made = json.loads(capsys.readouterr().out)
     assert made["checkpoint"] == str(tmp_path / "twin")
     assert made["parameters"] == sum(map(math.prod, expected_shapes(CONFIGS["tiny"]).values()))

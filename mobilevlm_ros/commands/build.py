@@ -54,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_matrix_bits,
         metavar="PATTERN=BITS",
-        help="other bits for matrices whose name matches, e.g. lm_head=8 or '*.down_proj=8'; may be repeated",
+        help="other bits for matrices whose name matches, e.g. lm_head=8 or '*.down_proj=8', '*.o_proj', "
+        "'*.qkv_proj', '*.gate_up_proj' (q, k and v are one matrix, gate and up too); may be repeated",
     )
     parser.add_argument(
         "--quantize",
@@ -136,6 +137,8 @@ def _calibration(args: argparse.Namespace) -> Calibration | None:
         if args.calibration is not None and args.quality < 1:
             raise OptionError("--calibration is of no use to rtn without --quality; add --quantize gptq")
         return None
+    if args.bits == 32 and not any(bits != 32 for _, bits in args.matrix_bits):
+        raise OptionError("gptq has nothing to round in 32 bits; leave it out, or choose fewer bits")
     try:
         return Calibration(args.calibration, args.samples, args.seed)
     except ValueError as error:

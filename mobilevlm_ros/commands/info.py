@@ -71,6 +71,9 @@ def _precision(precision: dict[str, Any]) -> str:
     decoder = "32-bit floats" if bits == 32 else f"{bits} bits in blocks of {precision.get('block_size')}"
     how = precision.get("quantization")
     method = f" by {how['method']}" if bits != 32 and isinstance(how, dict) and "method" in how else ""
+    others = precision.get("overrides")
+    if isinstance(others, dict) and others:
+        method += " (" + ", ".join(f"{pattern} {count} bits" for pattern, count in others.items()) + ")"
     return f"language model {decoder}{method}, encoder {precision.get('vision')}"
 
 

@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokenizer",
         type=Path,
-        help="tokenizer.model to put in (default: the one of the model that comes with the package)",
+        help="tokenizer.model to put in (default: that of the checkpoint --like names, else the one of the "
+        "model that comes with the package)",
     )
     parser.add_argument(
         "--quiet", action="store_true", help="no progress bar (there is none without a terminal)"
@@ -46,9 +47,16 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.engine.runtime import shipped_bundle
     from mobilevlm_ros.model.config import MobileVLMConfig
     from mobilevlm_ros.model.hub import locate
+    from mobilevlm_ros.processing.tokenizer import Tokenizer
 
-    config = CONFIGS.get(args.like) or MobileVLMConfig.from_directory(locate(args.like))
-    tokenizer = args.tokenizer or shipped_bundle() / TOKENIZER
+    config, tokenizer = CONFIGS.get(args.like), shipped_bundle() / TOKENIZER
+    if config is None:
+        directory = locate(args.like)
+        config = MobileVLMConfig.from_directory(directory)
+        if (directory / TOKENIZER).is_file():
+            tokenizer = directory / TOKENIZER
+    tokenizer = args.tokenizer or tokenizer
+    Tokenizer(tokenizer).check_fits(config.language.vocab_size)
     count = 0
     with tqdm(disable=args.quiet or None, unit="", unit_scale=True, leave=False, file=sys.stderr) as bar:
 

@@ -84,6 +84,7 @@ def trace(
     model = load(checkpoint, torch.float32)
     config = model.config
     tokenizer = Tokenizer(checkpoint / "tokenizer.model")
+    tokenizer.check_fits(config.language.vocab_size)
     ids = tokenizer.encode_prompt(TEMPLATES[template].render([(image_question(question), None)]))
     length = len(ids) - 1 + config.num_image_tokens
     if length + tokens > config.language.context_length:

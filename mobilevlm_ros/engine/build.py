@@ -31,8 +31,9 @@ from mobilevlm_ros.engine.export_gpu import CUDA, export_gpu
 from mobilevlm_ros.engine.export_gpu import layers as gpu_layers
 from mobilevlm_ros.engine.export_prefill import export_prefill
 from mobilevlm_ros.engine.export_vision import export_vision
-from mobilevlm_ros.engine.fresh import check_target, fresh_directory, move_into_place
+from mobilevlm_ros.engine.fresh import check_target, fresh_directory, move_into_place, real_path
 from mobilevlm_ros.engine.gptq_decoder import GptqDecoder
+from mobilevlm_ros.engine.guard import check_weights
 from mobilevlm_ros.engine.quality import LEAST_COSINE, Comparison
 from mobilevlm_ros.engine.source import Tensors, open_source
 from mobilevlm_ros.errors import EngineError
@@ -81,14 +82,16 @@ def build_bundle(
     the CPU. `fast_prefill` adds prefill.onnx: the language model once more in 8 bits, which reads prompts
     about twice as fast on a CPU.
     The directory appears only when it is complete; an error or Ctrl-C leaves nothing.
-    Raises CheckpointError when the checkpoint cannot be used, BundleError when the bundle cannot be written,
+    Raises CheckpointError when the checkpoint cannot be used, OptionError when `precision` names matrices
+    that it has not, BundleError when the bundle cannot be written,
     ImageError when the calibration's pictures cannot be used.
     """
-    out = Path(out_dir)
+    out = real_path(Path(out_dir))
     check_target(out, force)
     opened = open_source(checkpoint, revision, mmproj)
     config, source = opened.config, opened.tensors
     precision = precision or DecoderPrecision()
+    precision.check(config.language)
     if vision_store == AUTO and set(backends) - {CUDA}:
         vision_store = "fp16"  # TensorRT has no 8-bit encoder
     samples = calibration.count() if calibration is not None else 0
@@ -172,7 +175,7 @@ def build_bundle(
         if quality is not None and comparison is not None:
             manifest = _measured(manifest, work, comparison)
         (work / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        move_into_place(work, out)
+        move_into_place(work, out, force)
     steps.next("done")
     return Bundle(out, manifest)
 
@@ -241,8 +244,7 @@ def _prompts(
 
 def _weights(source: Tensors) -> Callable[[str], NDArray[np.float32]]:
     def read(key: str) -> NDArray[np.float32]:
-        array: NDArray[np.float32] = source.tensor(key).float().numpy()
-        return array
+        return check_weights(key, source.tensor(key).float().numpy())
 
     return read
 
@@ -256,6 +258,7 @@ def _write_embeddings(source: Tensors, path: Path) -> None:
         np.lib.format.write_array_header_1_0(stream, header)
         for start in range(0, len(tensor), _EMBEDDING_ROWS):
             rows = tensor[start : start + _EMBEDDING_ROWS].float().numpy()
+            check_weights("model.embed_tokens.weight", rows)
             stream.write(np.clip(rows, -limit, limit).astype("<f2").tobytes())
 
 

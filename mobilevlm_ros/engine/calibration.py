@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.errors import ImageError
+from mobilevlm_ros.processing.picture_file import read_picture
 from mobilevlm_ros.processing.prompt import TEMPLATES, image_question
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN, Tokenizer
 from mobilevlm_ros.simulation.questions import FAMILIES, ask
@@ -101,7 +102,7 @@ class Calibration:
         order = np.random.default_rng(self.seed).permutation(len(pictures))
         total = min(self.samples, len(pictures) * len(QUESTIONS))
         for place, index in enumerate(order[:total]):
-            image = _read(pictures[index])
+            image = read_picture(pictures[index])
             for turn in range(len(range(place, total, len(pictures)))):
                 yield Conversation(image, QUESTIONS[(place + turn) % len(QUESTIONS)], None)
 
@@ -127,7 +128,8 @@ def read_prompts(
 
 def _pictures(directory: Path) -> list[Path]:
     if not directory.is_dir():
-        raise ImageError(f"calibration directory {directory} does not exist; give one with pictures")
+        what = "is a file" if directory.exists() else "does not exist"
+        raise ImageError(f"calibration directory {directory} {what}; give a directory with pictures")
     pictures = sorted(path for path in directory.iterdir() if path.suffix.lower() in _SUFFIXES)
     if not pictures:
         raise ImageError(
@@ -136,19 +138,8 @@ def _pictures(directory: Path) -> list[Path]:
         )
     for path in pictures:
         if not cv2.haveImageReader(str(path)):  # reads the first bytes
-            raise _unreadable(path)
+            raise ImageError(
+                f"{path} in the calibration directory is not a picture that OpenCV can read;"
+                " take it out, or convert it"
+            )
     return pictures
-
-
-def _read(path: Path) -> NDArray[np.uint8]:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise _unreadable(path)
-    return np.ascontiguousarray(image[..., ::-1], np.uint8)  # OpenCV reads blue first
-
-
-def _unreadable(path: Path) -> ImageError:
-    return ImageError(
-        f"{path} in the calibration directory is not a picture that OpenCV can read;"
-        " take it out, or convert it"
-    )

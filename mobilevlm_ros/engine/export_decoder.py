@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mobilevlm_ros.engine.export_tree import write_tree
 from mobilevlm_ros.engine.onnx_graph import CONTRIB, GraphWriter, Weights
 from mobilevlm_ros.engine.quantize import BITS, BLOCK_SIZES, QuantizedMatrix, quantize
-from mobilevlm_ros.errors import CheckpointError
+from mobilevlm_ros.errors import CheckpointError, OptionError
 from mobilevlm_ros.model.config import LanguageConfig
 
 Quantizer = Callable[[str, NDArray[np.float32], int, int], QuantizedMatrix]
@@ -44,6 +44,18 @@ class DecoderPrecision:
                 raise ValueError(f"bits must be 4, 8 or 32, not {bits}")
         if self.block_size not in BLOCK_SIZES:
             raise ValueError(f"block size must be one of {BLOCK_SIZES}, not {self.block_size}")
+
+    def check(self, config: LanguageConfig) -> None:
+        """Raises OptionError when a pattern of `overrides` matches no matrix of such a model."""
+        parts = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
+        layers = range(config.num_hidden_layers)
+        names = ["lm_head", *(f"model.layers.{i}.{part}" for i in layers for part in parts)]
+        for pattern in self.overrides:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise OptionError(
+                    f"no matrix is called {pattern!r}; they are lm_head and, for each layer, "
+                    f"{', '.join(names[1:5])}: write for example '*.down_proj'"
+                )
 
     def bits_of(self, name: str) -> int:
         """Bits of the matrix called `name`."""

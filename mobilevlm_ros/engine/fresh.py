@@ -45,8 +45,17 @@ def fresh_directory(out: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def move_into_place(work: Path, out: Path) -> None:
-    """`work` becomes `out`; what was there is gone only once that has succeeded."""
+def real_path(out: Path) -> Path:
+    """Where a bundle called `out` lies: a link stays a link and its target is what is replaced."""
+    return out.resolve() if out.is_symlink() or out.name in ("", "..") else out
+
+
+def move_into_place(work: Path, out: Path, force: bool) -> None:
+    """`work` becomes `out`; what was there is gone only once that has succeeded.
+
+    Raises BundleError when something may not be replaced that was not there at the beginning.
+    """
+    check_target(out, force)
     old = work.with_name(work.name + ".old")
     if out.exists():
         os.replace(out, old)

@@ -18,7 +18,7 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.bundle import TOKENIZER
-from mobilevlm_ros.engine.gguf_names import SELECT_LAYER, gguf_name, interleave, rotated_heads
+from mobilevlm_ros.engine.gguf_names import ASPECT, SELECT_LAYER, gguf_name, interleave, rotated_heads
 from mobilevlm_ros.engine.gguf_tokenizer import describe_tokenizer
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.model.checkpoint import TOWER_PREFIX, TensorSource, expected_shapes, open_checkpoint
@@ -100,6 +100,10 @@ def _writer(path: Path, architecture: str) -> Iterator[gguf.GGUFWriter]:
         yield writer
         writer.close()
         os.replace(part, path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be written: {error}; free space there, or choose another place"
+        ) from error
     finally:
         writer.close()
         part.unlink(missing_ok=True)
@@ -206,3 +210,4 @@ def _describe_vision(writer: gguf.GGUFWriter, config: MobileVLMConfig, name: str
     # llama.cpp's converter leaves out the tower's last layer, so a number of layers does not tell where its
     # features come from. llama.cpp ignores this key.
     writer.add_int32(SELECT_LAYER, config.select_layer)
+    writer.add_string(ASPECT, config.image_aspect_ratio)  # llama.cpp always pads

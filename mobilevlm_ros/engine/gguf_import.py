@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from mobilevlm_ros.engine.gguf_file import LANGUAGE, REQUIRED, VISION, GGUFFile
-from mobilevlm_ros.engine.gguf_names import PROJECTORS, SELECT_LAYER, deinterleave, gguf_name, rotated_heads
+from mobilevlm_ros.engine.gguf_names import (
+    ASPECT,
+    PROJECTORS,
+    SELECT_LAYER,
+    deinterleave,
+    gguf_name,
+    rotated_heads,
+)
 from mobilevlm_ros.model.checkpoint import expected_shapes
 from mobilevlm_ros.model.config import MobileVLMConfig
 from mobilevlm_ros.model.json_fields import Json, require
@@ -101,7 +108,7 @@ def read_config(language: GGUFFile, vision: GGUFFile) -> MobileVLMConfig:
         **_llama(language),
         "mm_projector_type": PROJECTORS[kind],
         "mm_vision_select_layer": _select_layer(vision, tower["num_hidden_layers"]),
-        "image_aspect_ratio": "pad",
+        "image_aspect_ratio": vision.field(ASPECT, "pad"),
         "vision_config": tower,
     }
     return MobileVLMConfig.from_json(data, where)

@@ -14,6 +14,7 @@ PROJECTORS = {"ldp": "ldpnet", "ldpv2": "ldpnetv2"}
 """`clip.projector_type` to mm_projector_type."""
 
 SELECT_LAYER = "mobilevlm.vision_select_layer"
+ASPECT = "mobilevlm.image_aspect_ratio"
 """A metadata key of ours: mm_vision_select_layer, counted among the tower's layers that are in the file."""
 
 _TOWER = f"{TOWER_PREFIX}vision_model."

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobilevlm_ros.errors import ContextOverflow, EngineError, ImageError
+from mobilevlm_ros.errors import CheckpointError, ContextOverflow, EngineError, ImageError
+
+
+def check_weights(name: str, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The weights themselves. Raises CheckpointError when they hold NaN or infinity."""
+    if not np.isfinite(weights).all():
+        raise CheckpointError(
+            f"{name} holds NaN or infinity, as after a training that diverged; take an earlier checkpoint"
+        )
+    return weights
 
 
 def check_pixels(pixels: NDArray[np.uint8], size: int) -> None:

@@ -8,9 +8,11 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -59,7 +61,7 @@ CONFIGS: dict[str, MobileVLMConfig] = {
             num_hidden_layers=3,
         ),
         language=LanguageConfig(
-            vocab_size=512,
+            vocab_size=704,  # that of nano's tokenizer
             hidden_size=64,
             intermediate_size=96,
             num_hidden_layers=2,
@@ -85,10 +87,13 @@ def write_random_checkpoint(
     """Writes a checkpoint directory of sharded safetensors, one shard in memory at a time.
 
     The same seed gives the same weights. `progress` gets parameters done, parameters in all, and a tensor's
-    name. The directory appears only when it is complete. Raises CheckpointError when `path` exists.
+    name. The directory appears only when it is complete. Raises CheckpointError when `path` exists or cannot
+    be written.
     """
     if path.exists():
         raise CheckpointError(f"{path} already exists; choose another directory")
+    if config.vision != VisionConfig():  # no CLIP directory will lie beside it to tell the tower's geometry
+        config = replace(config, own_vision=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
@@ -98,9 +103,12 @@ def write_random_checkpoint(
         (work / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         shutil.copyfile(tokenizer_file, work / "tokenizer.model")
         work.rename(path)
-    except BaseException:
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be written: {error}; free space there, or choose another place"
+        ) from error
+    finally:
         shutil.rmtree(work, ignore_errors=True)
-        raise
 
 
 def _write_shards(
@@ -121,7 +129,9 @@ def _write_shards(
         done += math.prod(shape)
         progress(done, total, name)
         if name == last or sum(tensor.nbytes for tensor in shard.values()) >= _SHARD_BYTES:
-            save_file(shard, work / f"{len(shards)}.part", metadata={"format": "pt"})
+            part = work / f"{len(shards)}.part"
+            save_file(shard, part, metadata={"format": "pt"})
+            part.chmod(0o644)  # safetensors keeps others out
             shards.append(list(shard))
             shard = {}
     where: dict[str, str] = {}

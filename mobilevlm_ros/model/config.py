@@ -97,6 +97,7 @@ class LanguageConfig:
         given = {key: value for key, value in data.items() if value is not None}
         values = {
             "num_key_value_heads": data["num_attention_heads"],
+            "rope_theta": _rope(data).get("rope_theta", cls.rope_theta),
             **given,
             "rope_factor": _rope_factor(data, source),
         }
@@ -268,12 +269,18 @@ class MobileVLMConfig:
         return data
 
 
+def _rope(data: Json) -> Json:
+    """transformers' description of the rotary embedding: `rope_scaling` before version 5."""
+    given = data.get("rope_parameters") or data.get("rope_scaling") or {}
+    return given if isinstance(given, dict) else {"rope_type": given}
+
+
 def _rope_factor(data: Json, source: str) -> float:
-    scaling = data.get("rope_scaling")
-    if not scaling:
+    scaling = _rope(data)
+    kind = scaling.get("type", scaling.get("rope_type", "default"))
+    if kind == "default":
         return 1.0
-    kind = scaling.get("type", scaling.get("rope_type")) if isinstance(scaling, dict) else scaling
-    factor = scaling.get("factor") if isinstance(scaling, dict) else None
+    factor = scaling.get("factor")
     if kind != "linear" or not isinstance(factor, (int, float)) or not 1 <= factor < 1024:
         raise CheckpointError(
             f"{source}: rope_scaling {scaling!r} is not supported; use {{'type': 'linear', 'factor': >= 1}}"

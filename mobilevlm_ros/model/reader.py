@@ -7,6 +7,7 @@ Nothing in a checkpoint is executed: `.bin` files go through PyTorch's weights-o
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ LAYOUTS = (
     "pytorch_model.bin.index.json",
 )
 """The files that can hold or index the weights; the first one found is used, as transformers does."""
+
+
+_LFS = b"version https://git-lfs"  # what Git clones in the place of a large file
 
 
 class CheckpointReader:
@@ -84,9 +88,22 @@ class CheckpointReader:
 
     def _open(self, name: str) -> _Bin | _Safetensors:
         if name not in self._files:
+            _check_file(self.path / name)
             kind = _Safetensors if name.endswith(".safetensors") else _Bin
             self._files[name] = kind(self.path / name)
         return self._files[name]
+
+
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as stream:
+            beginning = stream.read(len(_LFS))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    if not beginning:
+        raise CheckpointError(f"{path} is empty; copy it again")
+    if beginning == _LFS:
+        raise CheckpointError(f"{path} only points to the weights; fetch them with `git lfs pull`")
 
 
 class _Bin:
@@ -94,7 +111,12 @@ class _Bin:
         try:
             self._tensors = _load_bin(path)
         except Exception as error:  # an unpickler that reads nonsense can raise anything
-            raise CheckpointError(f"{path} is damaged, or holds more than weights: {error}") from error
+            # PyTorch's own text recommends to run what the file holds.
+            why = "" if isinstance(error, UnpicklingError) else f" ({' '.join(str(error).split())[:200]})"
+            raise CheckpointError(
+                f"{path} is damaged, or holds more than weights{why}; nothing in it was executed. Copy it "
+                "again, or save the weights alone, best as safetensors"
+            ) from error
         tensors = self._tensors.values() if isinstance(self._tensors, dict) else [None]
         if not all(isinstance(tensor, Tensor) for tensor in tensors):
             raise CheckpointError(f"{path} does not hold a dictionary of tensors")
@@ -105,7 +127,7 @@ class _Bin:
 
     def tensor(self, key: str) -> Tensor:
         tensor: Tensor = self._tensors[key]
-        return tensor
+        return tensor.detach()  # some files hold parameters
 
 
 def _load_bin(path: Path) -> Any:

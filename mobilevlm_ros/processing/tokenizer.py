@@ -52,6 +52,14 @@ class Tokenizer:
         }
         self._split = re.compile("(" + "|".join(map(re.escape, self._special)) + ")")
 
+    def check_fits(self, rows: int) -> None:
+        """Raises CheckpointError when an embedding table of so many rows has none for some of its ids."""
+        if self.vocab_size > rows:
+            raise CheckpointError(
+                f"the tokenizer has {self.vocab_size} ids and the model's vocabulary {rows}: it is another "
+                "model's tokenizer.model; put the right one there"
+            )
+
     def encode(self, text: str, bos: bool = True) -> list[int]:
         """Token ids of `text`, after <s> unless `bos` is False. `<s>`, `</s>`, `<unk>` in it are special."""
         ids = [self.bos_id] if bos else []

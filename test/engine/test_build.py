@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 import resource
 import shutil
 import signal
@@ -8,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from mobilevlm_ros.engine.build import build_bundle
 from mobilevlm_ros.engine.bundle import EMBEDDINGS, Bundle
 from mobilevlm_ros.engine.export_decoder import DecoderPrecision
-from mobilevlm_ros.errors import BundleError, CheckpointError
+from mobilevlm_ros.errors import BundleError, CheckpointError, OptionError
 from mobilevlm_ros.model.checkpoint import open_checkpoint
 
 
@@ -115,3 +117,59 @@ def test_what_is_no_checkpoint_is_refused(tiny_checkpoint, tmp_path):
     with pytest.raises(CheckpointError, match="tokenizer"):
         build_bundle(broken, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+def test_what_appears_there_meanwhile_is_not_replaced(tiny_checkpoint, tmp_path):
+    out = tmp_path / "bundle"
+
+    def somebody(done: int, total: int, what: str) -> None:
+        out.mkdir(exist_ok=True)
+        (out / "notes.txt").touch()
+
+    with pytest.raises(BundleError, match="is not a bundle"):
+        build_bundle(tiny_checkpoint, out, progress=somebody)
+    assert [path.name for path in tmp_path.rglob("*")] == ["bundle", "notes.txt"]
+
+
+def test_a_link_stays_a_link(tiny_checkpoint, tiny_bundle, tmp_path):
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "v1"))
+    (tmp_path / "current").symlink_to(bundle)
+    build_bundle(tiny_checkpoint, tmp_path / "current", force=True, name="new")
+    assert (tmp_path / "current").is_symlink()
+    assert Bundle.open(bundle).manifest.name == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "v1"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    "name", ["lm_head.weight", "model.embed_tokens.weight", "model.mm_projector.peg.peg.0.weight"]
+)
+def test_weights_that_are_no_numbers_are_refused_by_name(tiny_checkpoint, tmp_path, name, value):
+    broken = Path(shutil.copytree(tiny_checkpoint, tmp_path / "broken"))
+    (file,) = broken.glob("*.safetensors")
+    tensors = load_file(file)
+    tensors[name].view(-1)[7] = value
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=rf"{name} holds NaN or infinity"):
+        build_bundle(broken, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_another_models_tokenizer_is_refused(tiny_checkpoint, tmp_path):
+    other = Path(shutil.copytree(tiny_checkpoint, tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text())
+    (file,) = other.glob("*.safetensors")
+    tensors = {
+        key: value[:64].clone() if key in ("lm_head.weight", "model.embed_tokens.weight") else value
+        for key, value in load_file(file).items()
+    }
+    save_file(tensors, file, metadata={"format": "pt"})
+    (other / "config.json").write_text(json.dumps({**config, "vocab_size": 64}))
+    with pytest.raises(CheckpointError, match=r"the tokenizer has \d+ ids and the model's vocabulary 64"):
+        build_bundle(other, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("pattern", ["nothing", "lm_head.weight", "down_proj", "*.q_proj"])
+def test_a_pattern_must_match_some_matrix(tiny_checkpoint, tmp_path, pattern):
+    with pytest.raises(OptionError, match=r"no matrix is called .*model\.layers\.0\.mlp\.down_proj"):
+        build_bundle(tiny_checkpoint, tmp_path / "b", precision=DecoderPrecision(overrides={pattern: 8}))

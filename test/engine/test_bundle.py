@@ -30,7 +30,7 @@ def test_manifest_survives_a_round_trip(tiny_bundle):
     manifest = Bundle.open(tiny_bundle).manifest
     assert Manifest.from_json(manifest.to_json(), "x") == manifest
     assert (manifest.image_size, manifest.image_tokens, manifest.image_aspect) == (48, 144, "pad")
-    assert (manifest.hidden_size, manifest.vocab_size, manifest.context_length) == (64, 512, 512)
+    assert (manifest.hidden_size, manifest.vocab_size, manifest.context_length) == (64, 704, 512)
     assert (manifest.template, manifest.stop_ids) == ("v1", (2,))
 
 

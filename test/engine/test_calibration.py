@@ -62,7 +62,7 @@ def test_directories_that_will_not_do_are_named(pictures, tmp_path):
         Calibration(pictures).count()
     cut = (pictures / "a.png").read_bytes()[:40]
     (pictures / "broken.png").write_bytes(cut)  # begins well
-    with pytest.raises(ImageError, match=r"broken\.png in the calibration directory is not a picture"):
+    with pytest.raises(ImageError, match=r"broken\.png is not a picture"):
         list(Calibration(pictures).conversations())
 
 

@@ -193,6 +193,14 @@ def test_position_interpolation_survives(parity, tmp_path):
     assert (config.rope_factor, config.max_position_embeddings, config.context_length) == (4.0, 2048, 8192)
 
 
+def test_how_pictures_are_squared_survives(parity, tmp_path):
+    square = Path(shutil.copytree(parity / "ckpt", tmp_path / "ckpt")) / "tiny-ldpnetv2"
+    data = json.loads((square / "config.json").read_text())
+    (square / "config.json").write_text(json.dumps({**data, "image_aspect_ratio": "square"}))
+    language, _ = export_gguf(square, tmp_path / "out")
+    assert open_source(language).config.aspect == "crop"
+
+
 def test_the_command_takes_files_and_directories(exported, tmp_path, capsys):
     language, vision = exported("tiny-ldpnetv2", "f16")
     files = ["build", str(language), "--mmproj", str(vision), "-o", str(tmp_path / "a"), "--name", "mine"]

@@ -5,11 +5,13 @@ import math
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from mobilevlm_ros.engine import random_checkpoint
 from mobilevlm_ros.engine.random_checkpoint import CONFIGS, write_random_checkpoint
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.model.checkpoint import expected_shapes, load, open_checkpoint
+from mobilevlm_ros.model.config import MobileVLMConfig
 
 
 # Parameters and tensors of the published files.
@@ -56,3 +58,25 @@ def test_an_existing_directory_is_kept_and_an_interrupted_one_is_not(tmp_path, p
     with pytest.raises(KeyboardInterrupt):
         write_random_checkpoint(CONFIGS["tiny"], tmp_path / "new", tokenizer, progress=interrupt)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tower_of_another_geometry_is_described(tmp_path, parity):
+    source = parity / "ckpt" / "tiny-ldpnetv2"  # names its CLIP directory by a relative path
+    config = MobileVLMConfig.from_directory(source)
+    assert not config.own_vision
+    write_random_checkpoint(config, tmp_path / "twin", source / "tokenizer.model")
+    assert open_checkpoint(tmp_path / "twin")[0].vision == config.vision
+
+
+def test_files_can_be_read_by_others_and_a_full_disk_is_said(tmp_path, parity, monkeypatch):
+    tokenizer = parity / "ckpt" / "tiny-ldpnet" / "tokenizer.model"
+    write_random_checkpoint(CONFIGS["tiny"], tmp_path / "a", tokenizer)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "a").iterdir()} == {0o644}
+
+    def full(*arguments: object, **options: object) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(random_checkpoint, "save_file", full)
+    with pytest.raises(CheckpointError, match=r"b cannot be written: .*No space left"):
+        write_random_checkpoint(CONFIGS["tiny"], tmp_path / "b", tokenizer)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

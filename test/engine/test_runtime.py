@@ -128,7 +128,7 @@ from mobilevlm_ros.engine.runtime import load_runtime
 runtime = load_runtime({str(tiny_bundle)!r}, threads=1)
 embeddings = runtime.vision.encode(np.zeros((1, 48, 48, 3), np.uint8))
 logits = runtime.language.forward(embeddings, runtime.language.new_cache())
-assert logits.shape == (1, 1, 512)
+assert logits.shape == (1, 1, 704)
 heavy = {{"torch", "onnx", "safetensors", "transformers", "PIL", "rclpy"}} & set(sys.modules)
 sys.exit(f"imported {{heavy}}" if heavy else 0)
 """

@@ -93,6 +93,15 @@ def test_eight_thousand_positions_by_linear_interpolation():
     assert parse(rope_scaling={"rope_type": "linear", "factor": 2}).language.context_length == 4096
 
 
+def test_rotary_parameters_as_newer_transformers_write_them():
+    parameters = {"rope_type": "linear", "factor": 4.0, "rope_theta": 500000.0}
+    language = parse(rope_theta=None, rope_parameters=parameters).language
+    assert (language.context_length, language.rope_theta) == (8192, 500000.0)
+    plain = parse(rope_theta=None, rope_parameters={"rope_type": "default", "rope_theta": 20000.0}).language
+    assert (plain.context_length, plain.rope_theta) == (2048, 20000.0)
+    assert parse(rope_scaling={"rope_type": "default"}).language.rope_factor == 1.0
+
+
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("factor", [1.0, 4.0])
 def test_what_is_written_reads_back_equal(own, factor):

@@ -60,9 +60,10 @@ def test_code_in_a_bin_file_is_not_run(v2, tmp_path, modern):
     target = tmp_path / "executed"
     bomb = {EMBEDDING: torch.zeros(1), "bomb": Bomb(target)}
     torch.save(bomb, v2.path / "pytorch_model.bin", _use_new_zipfile_serialization=modern)
-    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin"):
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin .* nothing in it was executed") as caught:
         CheckpointReader(v2.path)
     assert not target.exists()
+    assert "weights_only" not in str(caught.value)  # PyTorch's text says how to run it
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -158,3 +159,16 @@ def test_released_files_open_again(v2, layout):
     reader.release()
     assert torch.equal(kept, tensors[EMBEDDING])
     assert torch.equal(reader.tensor("lm_head.weight"), tensors["lm_head.weight"])
+
+
+def test_parameters_are_tensors_too(v2):
+    torch.save({k: torch.nn.Parameter(t) for k, t in v2.tensors().items()}, v2.path / "pytorch_model.bin")
+    assert CheckpointReader(v2.path).tensor(EMBEDDING).float().numpy().shape
+
+
+@pytest.mark.parametrize("layout", ["pytorch_model.bin", "model.safetensors"])
+def test_a_file_that_git_lfs_left_out_is_told(tmp_path, layout):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
+    (tmp_path / layout).write_text(pointer)
+    with pytest.raises(CheckpointError, match="git lfs pull"):
+        CheckpointReader(tmp_path)
