@@ -21,7 +21,7 @@ PROFILE = (
     f"FAST{'RTPS' if os.environ.get('ROS_DISTRO') in ('humble', 'jazzy') else 'DDS'}_DEFAULT_PROFILES_FILE"
 )
 
-# A launch that is ended by SIGTERM or SIGKILL leaves its processes running (ros2/launch issue 666): ours get
+# A launch that is ended by SIGTERM or SIGKILL leaves its processes running (ros2/launch #666): ours get
 # SIGTERM then.
 PREFIX = [
     "setpriv --pdeathsig TERM " if shutil.which("setpriv") else "",

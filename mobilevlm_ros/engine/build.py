@@ -112,13 +112,15 @@ def build_bundle(
 
     with fresh_directory(out) as work:
         (work / TOKENIZER).write_bytes(opened.tokenizer)
+        tokenizer = Tokenizer(work / TOKENIZER)
+        tokenizer.check_fits(config.language.vocab_size)
         comparison = None
         if quality is not None or vision_store == AUTO:
             comparison = Comparison(
                 quality or Calibration(samples=_AUTO_PICTURES),
                 _weights(source),
                 config,
-                Tokenizer(work / TOKENIZER),
+                tokenizer,
                 lambda: layer_done("reference"),
             )
         steps.next("vision")
@@ -133,7 +135,7 @@ def build_bundle(
             files = write_vision(vision_store, lambda: layer_done("vision"))
         quantizer: Quantizer = round_to_nearest
         if calibration is not None:
-            prompts = _prompts(calibration, config, source, work / VISION, Tokenizer(work / TOKENIZER))
+            prompts = _prompts(calibration, config, source, work / VISION, tokenizer)
             quantizer = GptqDecoder(
                 _weights(source), config.language, precision, steps.each(prompts, "calibration")
             )

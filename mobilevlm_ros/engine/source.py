@@ -67,7 +67,7 @@ def open_source(name: str | Path, revision: str | None = None, mmproj: Path | No
         raise CheckpointError(f"{name} is no GGUF file, so --mmproj has nothing to go with; leave it out")
     directory = locate(name, revision)
     config, tensors = open_checkpoint(directory)
-    Tokenizer(directory / TOKENIZER).check_fits(config.language.vocab_size)  # before the long work
+    Tokenizer(directory / TOKENIZER)  # refuses a broken one before the long work
     origin = {"name": directory.resolve().name}
     if is_hub_id(name):  # the cache calls a snapshot's directory after its commit
         origin = {"name": str(name), "revision": directory.name}
