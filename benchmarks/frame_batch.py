@@ -27,7 +27,7 @@ import numpy as np
 import onnxruntime
 
 from mobilevlm_ros.engine.runtime import load_runtime
-from mobilevlm_ros.evaluation.latency import machine
+from mobilevlm_ros.evaluation.latency.measure import machine
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.types import Frame, Request
 

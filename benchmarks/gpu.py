@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from gpu_report import PROMPT_TOKENS, Card, Report, Row, decoder_bytes, encoder_flops
 
-from mobilevlm_ros.engine.base import LanguageEngine
 from mobilevlm_ros.engine.bundle import DECODER, Manifest
-from mobilevlm_ros.engine.gpu import DRIVER, find_gpu
+from mobilevlm_ros.engine.cuda.device import DRIVER, find_gpu
+from mobilevlm_ros.engine.interfaces import LanguageEngine
 from mobilevlm_ros.engine.runtime import ORT_CPU, ORT_CUDA, TENSORRT, Runtime, load_runtime, shipped_bundle
 from mobilevlm_ros.engine.tensorrt import names
 from mobilevlm_ros.errors import MobileVLMError
@@ -92,7 +92,7 @@ def torch_row(name: str, config: MobileVLMConfig, device: str, tokens: int, repe
     """PyTorch in 16 bits (32 on a CPU), with random weights; compared with the model read from scratch."""
     import torch
 
-    from mobilevlm_ros.engine.torch_gpu import GraphedDecoder
+    from mobilevlm_ros.engine.torch.cuda_graph import GraphedDecoder
     from mobilevlm_ros.model.mobilevlm import MobileVLM
 
     dtype = torch.float16 if device == "cuda" else torch.float32
@@ -213,7 +213,7 @@ def nano_for_gpus(folder: Path) -> Path:
     """The shipped model, built once more with what GPUs need; as it is where that cannot be done."""
     checkpoint = Path(__file__).resolve().parents[1] / "models" / "nano"
     try:
-        from mobilevlm_ros.engine.build import build_bundle
+        from mobilevlm_ros.export.builder import build_bundle
 
         return build_bundle(
             checkpoint, folder / "nano", vision_store="fp16", backends=("cuda", "tensorrt", "tensorrt8")
@@ -256,7 +256,7 @@ def main() -> int:
 
 
 def _measure(report: Report, args: argparse.Namespace) -> None:
-    from mobilevlm_ros.engine.random_checkpoint import CONFIGS
+    from mobilevlm_ros.checkpoints.random_weights import CONFIGS
 
     models = ["tiny"] if args.tiny else args.models
     try:

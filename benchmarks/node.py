@@ -26,7 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mobilevlm_ros.nodes.resources import private_environment
+from mobilevlm_ros.ros.resources import private_environment
 
 os.environ.update(private_environment(dict(os.environ)))
 
@@ -36,10 +36,10 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 from mobilevlm_ros.client import AskImageClient
+from mobilevlm_ros.client.client import RESPONSES
+from mobilevlm_ros.demo.node_process import Child
 from mobilevlm_ros.engine.runtime import shipped_bundle
-from mobilevlm_ros.nodes.children import Child
-from mobilevlm_ros.nodes.client import RESPONSES
-from mobilevlm_ros.nodes.status import name_of
+from mobilevlm_ros.ros.status import name_of
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -35,7 +35,7 @@ class Ours:
 
     def __init__(self, path: Path, threads: int, capacity: int, spin: bool) -> None:
         from mobilevlm_ros.engine.bundle import Bundle
-        from mobilevlm_ros.engine.ort import load_language
+        from mobilevlm_ros.engine.onnxruntime.backend import load_language
 
         self.engine = load_language(Bundle.open(path), threads=threads, spin=spin)
         self.capacity = capacity

@@ -29,14 +29,15 @@ import onnxruntime
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mobilevlm_ros.engine import gptq, quantize
-from mobilevlm_ros.engine.agreement import Sample, measure
-from mobilevlm_ros.engine.build import build_bundle
 from mobilevlm_ros.engine.bundle import DECODER
-from mobilevlm_ros.engine.calibration import Calibration
-from mobilevlm_ros.engine.export_decoder import DecoderPrecision
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime
-from mobilevlm_ros.evaluation.exam import exam
+from mobilevlm_ros.evaluation.nano.exam import exam
+from mobilevlm_ros.export.builder import build_bundle
+from mobilevlm_ros.export.quality.agreement import Sample, measure
+from mobilevlm_ros.export.quantization import gptq
+from mobilevlm_ros.export.quantization import round_to_nearest as quantize
+from mobilevlm_ros.export.quantization.calibration_set import CalibrationSet
+from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 
 FIRST_SEED = 6_000_000
 """Of the questions' scenes: training and the examination proper begin at 1 000 000 and 5 000 000."""
@@ -88,7 +89,7 @@ def main() -> int:
                         args.checkpoint,
                         work / "candidate",
                         precision=DecoderPrecision(block_size=block_size),
-                        calibration=Calibration(args.calibration, count, args.seed) if count else None,
+                        calibration=CalibrationSet(args.calibration, count, args.seed) if count else None,
                         force=True,
                     )
                 candidate = load_runtime(bundle.path, threads=args.threads)

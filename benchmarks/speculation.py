@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What guessing captions ahead (inference/drafting.py) gains, and whether it changes anything.
+"""What drafting captions (inference/generation/prompt_lookup.py) gains, and whether it changes anything.
 
     python benchmarks/speculation.py cost BUNDLE > cost.json             # a run of k tokens, at any shape
     python benchmarks/speculation.py moving --cost cost.json             # captions of simulated scenes
@@ -27,16 +27,17 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mobilevlm_ros.engine.base import KVCache, LanguageEngine
+from mobilevlm_ros.engine.interfaces import KVCache, LanguageEngine
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime
 from mobilevlm_ros.inference.assistant import CAPTION_PROMPT, Assistant, Steps
-from mobilevlm_ros.inference.decoding import Writer, Written, decode
-from mobilevlm_ros.inference.drafting import RUNS, Draft, reads_alike
-from mobilevlm_ros.inference.reading import Read
-from mobilevlm_ros.inference.timing import Stopwatch
+from mobilevlm_ros.inference.cache.prefill import PrefillResult
+from mobilevlm_ros.inference.generation.decoding import AnswerDecoder, Generation, decode
+from mobilevlm_ros.inference.generation.prompt_lookup import DRAFT_LENGTHS, Draft, is_length_invariant
+from mobilevlm_ros.inference.stopwatch import Stopwatch
 from mobilevlm_ros.inference.types import Answer, Frame, Request
 from mobilevlm_ros.simulation.render import clearly_visible, observe
 from mobilevlm_ros.simulation.scene import Scene
+from mobilevlm_ros.simulation.scene_sampler import sample_scene
 
 FIRST_SEED = 7_500_000
 PROMPT = 196
@@ -52,7 +53,7 @@ def frames(scenes: int, each: int, change: float) -> Iterator[Frame]:
     """
     rng = np.random.default_rng(0)
     for seed in range(FIRST_SEED, FIRST_SEED + scenes):
-        scene = Scene.sample(seed)
+        scene = sample_scene(seed)
         for number in range(each):
             if number and rng.random() < change:
                 scene = changed(scene, rng)
@@ -62,7 +63,7 @@ def frames(scenes: int, each: int, change: float) -> Iterator[Frame]:
 def changed(scene: Scene, rng: np.random.Generator) -> Scene:
     """The scene with one of its things gone and one of another scene's there instead."""
     while True:
-        others = Scene.sample(int(rng.integers(1 << 20)) + FIRST_SEED).things
+        others = sample_scene(int(rng.integers(1 << 20)) + FIRST_SEED).things
         if others:
             new = (*scene.things[: len(scene.things) - 1], others[int(rng.integers(len(others)))])
             found = replace(scene, things=tuple(new[at] for at in rng.permutation(len(new))))
@@ -97,7 +98,10 @@ def moving(
             times[way].append(sum(answer.latency.decode for answer in answers[1:]))
     steps = sum(size == 1 for size in runs["one by one"])
     texts = [answer.text for answer in found["drafted"]]
-    taken = {way: sum(costs[str(size)] for size in sizes if size <= RUNS[-1]) for way, sizes in runs.items()}
+    taken = {
+        way: sum(costs[str(size)] for size in sizes if size <= DRAFT_LENGTHS[-1])
+        for way, sizes in runs.items()
+    }
     return {
         "chance_of_a_change": change,
         "captions": len(pictures),
@@ -110,7 +114,7 @@ def moving(
             a.text == b.text for a, b in zip(found["drafted"], found["one by one"], strict=True)
         ].count(True),
         "tokens_per_run": {
-            way: steps / sum(size <= RUNS[-1] for size in sizes) for way, sizes in runs.items()
+            way: steps / sum(size <= DRAFT_LENGTHS[-1] for size in sizes) for way, sizes in runs.items()
         },
         "speed": {way: median(times["one by one"]) / median(seconds) for way, seconds in times.items()},
         "speed_at_that_cost": {way: taken["one by one"] / seconds for way, seconds in taken.items()},
@@ -163,10 +167,10 @@ def replay(runtime: Runtime, prompts: int) -> dict[str, object]:
     differ = dict.fromkeys(ways, 0)
     alike = True
     for _ in range(prompts):
-        cache = language.new_cache(1, PROMPT + TOKENS + RUNS[-1])
+        cache = language.new_cache(1, PROMPT + TOKENS + DRAFT_LENGTHS[-1])
         prompt = rng.normal(0, 0.02, (1, PROMPT, language.hidden_size)).astype(np.float32)
-        read = Read((), cache, language.forward(prompt, cache)[0, -1], PROMPT, 0)
-        alike = alike and reads_alike(language, cache)
+        read = PrefillResult((), cache, language.forward(prompt, cache)[0, -1], PROMPT, 0)
+        alike = alike and is_length_invariant(language, cache)
         exact = write(runtime, read, Draft())[0]
         for way in ways:
             draft = None
@@ -189,10 +193,10 @@ def replay(runtime: Runtime, prompts: int) -> dict[str, object]:
     }
 
 
-def write(runtime: Runtime, read: Read, draft: Draft | None) -> tuple[Written, float, int]:
+def write(runtime: Runtime, read: PrefillResult, draft: Draft | None) -> tuple[Generation, float, int]:
     """An answer of TOKENS tokens, its seconds, and the decoder's runs."""
     read.cache.truncate(PROMPT)
-    writer = Writer(Request("?", max_tokens=TOKENS), runtime.tokenizer, (), TOKENS)
+    writer = AnswerDecoder(Request("?", max_tokens=TOKENS), runtime.tokenizer, (), TOKENS)
     language = _Counting(runtime.language)
     steps = decode(read, writer, language, Stopwatch(), draft)
     start = perf_counter()

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilevlm_ros.evaluation.latency import machine
+from mobilevlm_ros.evaluation.latency.measure import machine
 
 WORKER = Path(__file__).with_name("prefill_decode.py")
 QUANTISE = """

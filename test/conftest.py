@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every test session has a ROS domain of its own on this machine: it neither hears nor disturbs others."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mobilevlm_ros.nodes.resources import private_environment
+from mobilevlm_ros.ros.resources import private_environment
 
 # Before anything imports rclpy; child processes inherit it.
 os.environ.update(private_environment(dict(os.environ)))
@@ -19,6 +20,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 NANO = ROOT / "models" / "nano" / "bundle"
+
+# Fixtures that several folders share. What needs no ROS, or no torch, is tested without them.
+pytest_plugins = ["fixtures.graph"]
+if importlib.util.find_spec("torch"):
+    pytest_plugins += ["fixtures.checkpoints", "fixtures.engines"]
+if not all(importlib.util.find_spec(name) for name in ("rclpy", "mobilevlm_msgs")):
+    collect_ignore_glob = ["*/test_node_*.py", "client/*", "ros/test_spin.py", "demo/test_run.py"]
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +43,8 @@ def any_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if NANO.is_dir():
         return NANO
     pytest.importorskip("torch", reason="without models/nano/bundle one has to be built with PyTorch")
-    from mobilevlm_ros.engine.build import build_bundle
-    from mobilevlm_ros.engine.random_checkpoint import CONFIGS, write_random_checkpoint
+    from mobilevlm_ros.checkpoints.random_weights import CONFIGS, write_random_checkpoint
+    from mobilevlm_ros.export.builder import build_bundle
 
     path = tmp_path_factory.mktemp("any_bundle")
     tokenizer = ROOT / "test" / "data" / "parity" / "ckpt" / "tiny-ldpnet" / "tokenizer.model"

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import mobilevlm_ros
+from mobilevlm_ros.checkpoints.checkpoint import expected_shapes
+from mobilevlm_ros.checkpoints.random_weights import CONFIGS
 from mobilevlm_ros.cli import VERBS, main
-from mobilevlm_ros.engine.random_checkpoint import CONFIGS
-from mobilevlm_ros.model.checkpoint import expected_shapes
 
 ROOT = Path(__file__).parents[1]
 TOKENIZER = Path(__file__).parent / "data" / "parity" / "ckpt" / "tiny-ldpnet" / "tokenizer.model"
@@ -139,7 +139,7 @@ def test_a_killed_build_leaves_nothing(tmp_path, checkpoint):
     script = f"""
 import signal
 from mobilevlm_ros import cli
-from mobilevlm_ros.engine import build
+from mobilevlm_ros.export import builder as build
 def kill(*a): signal.raise_signal(signal.SIGTERM)
 build.export_decoder = kill
 raise SystemExit(cli.main(["build", {str(checkpoint)!r}, "-o", {str(tmp_path / "b")!r}, "--quiet"]))

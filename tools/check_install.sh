@@ -56,7 +56,7 @@ try_it() {
   cd /
   python3 -c 'import mobilevlm_ros, mobilevlm_msgs.srv as m; print(mobilevlm_ros.__file__); print(m.__file__)'
   "$1/mobilevlm" --help >/dev/null
-  ROS_DOMAIN_ID=$(python3 -c 'from mobilevlm_ros.nodes.resources import free_domain as f; print(f())')
+  ROS_DOMAIN_ID=$(python3 -c 'from mobilevlm_ros.ros.resources import free_domain as f; print(f())')
   export ROS_DOMAIN_ID
   python3 "$root/test/packaging/ask_image_peer.py" serve >"$work/peer.log" 2>&1 &
   local peer=$!

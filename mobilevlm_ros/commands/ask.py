@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mobilevlm_ros.client.options import NODE_OPTIONS, add_node_options
 from mobilevlm_ros.errors import MobileVLMError, OptionError
-from mobilevlm_ros.nodes.client_options import NODE_OPTIONS, add_node_options
 
 if TYPE_CHECKING:
     from mobilevlm_ros.inference.types import Answer
@@ -90,7 +90,7 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.inference.assistant import Assistant
     from mobilevlm_ros.inference.types import Frame, Request
-    from mobilevlm_ros.processing.picture_file import read_picture
+    from mobilevlm_ros.processing.image_file import read_picture
 
     frame = Frame(read_picture(args.image))
     runtime = load_runtime(args.bundle, args.backend, args.threads)
@@ -148,7 +148,7 @@ def _ask_node(args: argparse.Namespace) -> int:
     if args.bundle is not None:
         raise OptionError("--bundle does not go with --ros: the node has its own, see its parameter `bundle`")
     try:
-        from mobilevlm_ros.nodes.client_cli import ask_node
+        from mobilevlm_ros.client.cli import ask_node
     except ImportError as error:
         raise MobileVLMError(
             f"--ros needs ROS 2 and mobilevlm_msgs ({error}): source the setup.bash of your ROS and of the "
@@ -163,10 +163,10 @@ class _Typewriter:
     def __init__(self) -> None:
         self._begun = False
 
-    def __call__(self, piece: str) -> None:
-        piece = piece if self._begun else piece.lstrip()
-        self._begun = self._begun or bool(piece)
-        print(piece, end="", flush=True)
+    def __call__(self, delta: str) -> None:
+        delta = delta if self._begun else delta.lstrip()
+        self._begun = self._begun or bool(delta)
+        print(delta, end="", flush=True)
 
     def end(self) -> None:
         """Ends the line that was begun, so that an error gets its own."""

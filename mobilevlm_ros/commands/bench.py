@@ -30,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Measures; the table goes to stdout, the stage to a terminal's stderr."""
     from mobilevlm_ros.engine.runtime import load_runtime
-    from mobilevlm_ros.evaluation import drawing, latency_plot
-    from mobilevlm_ros.evaluation.latency import measure
+    from mobilevlm_ros.evaluation import drawing
+    from mobilevlm_ros.evaluation.latency import plot as latency_plot
+    from mobilevlm_ros.evaluation.latency.measure import measure
 
     def progress(stage: str) -> None:
         if sys.stderr.isatty():

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mobilevlm_ros.engine.calibration import Calibration
+    from mobilevlm_ros.export.quantization.calibration_set import CalibrationSet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -128,10 +128,10 @@ def _matrix_bits(text: str) -> tuple[str, int]:
     return pattern, int(bits)
 
 
-def _calibration(args: argparse.Namespace) -> Calibration | None:
+def _calibration(args: argparse.Namespace) -> CalibrationSet | None:
     """What GPTQ reads."""
-    from mobilevlm_ros.engine.calibration import Calibration
     from mobilevlm_ros.errors import OptionError
+    from mobilevlm_ros.export.quantization.calibration_set import CalibrationSet
 
     if args.quantize == "rtn" or (args.quantize == "auto" and args.calibration is None):
         if args.calibration is not None and args.quality < 1:
@@ -140,20 +140,20 @@ def _calibration(args: argparse.Namespace) -> Calibration | None:
     if args.bits == 32 and not any(bits != 32 for _, bits in args.matrix_bits):
         raise OptionError("gptq has nothing to round in 32 bits; leave it out, or choose fewer bits")
     try:
-        return Calibration(args.calibration, args.samples, args.seed)
+        return CalibrationSet(args.calibration, args.samples, args.seed)
     except ValueError as error:
         raise OptionError(f"calibration {error}") from error
 
 
-def _quality(args: argparse.Namespace) -> Calibration | None:
+def _quality(args: argparse.Namespace) -> CalibrationSet | None:
     """What the bundle is compared on: other conversations than those of `_calibration`."""
-    from mobilevlm_ros.engine.calibration import Calibration
     from mobilevlm_ros.errors import OptionError
+    from mobilevlm_ros.export.quantization.calibration_set import CalibrationSet
 
     if args.quality == 0:
         return None
     try:
-        return Calibration(args.calibration, args.quality, args.seed + 1)
+        return CalibrationSet(args.calibration, args.quality, args.seed + 1)
     except ValueError as error:
         raise OptionError(f"quality: {error}") from error
 
@@ -163,8 +163,8 @@ def main(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from mobilevlm_ros.commands.info import quality_line
-    from mobilevlm_ros.engine.build import build_bundle
-    from mobilevlm_ros.engine.export_decoder import DecoderPrecision
+    from mobilevlm_ros.export.builder import build_bundle
+    from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 
     started = perf_counter()
     # The delay leaves the terminal to huggingface_hub's bars until there are steps of ours.

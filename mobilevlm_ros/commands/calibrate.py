@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mobilevlm_ros.engine.runtime import Runtime
-    from mobilevlm_ros.evaluation.calibration import Marked
-    from mobilevlm_ros.evaluation.labels import Label
+    from mobilevlm_ros.evaluation.calibration.labels import Label
+    from mobilevlm_ros.evaluation.calibration.temperature import ScoredAnswer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +41,10 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.engine.bundle import Bundle
     from mobilevlm_ros.engine.runtime import load_runtime, shipped_bundle
     from mobilevlm_ros.errors import OptionError
-    from mobilevlm_ros.evaluation import drawing, reliability_plot
-    from mobilevlm_ros.evaluation.calibration import calibrated, fit, quality
-    from mobilevlm_ros.inference.calibration import CALIBRATION
+    from mobilevlm_ros.evaluation import drawing
+    from mobilevlm_ros.evaluation.calibration import reliability_plot
+    from mobilevlm_ros.evaluation.calibration.temperature import calibrated, fit, quality
+    from mobilevlm_ros.inference.choices.calibration import CALIBRATION
 
     path = args.bundle or shipped_bundle()
     if args.remove:
@@ -80,11 +81,11 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(runtime: Runtime, args: argparse.Namespace) -> list[Marked]:
+def _ask(runtime: Runtime, args: argparse.Namespace) -> list[ScoredAnswer]:
     """Every labelled question answered, without the calibration that the bundle may have."""
     from tqdm import tqdm
 
-    from mobilevlm_ros.evaluation.calibration import Marked
+    from mobilevlm_ros.evaluation.calibration.temperature import ScoredAnswer
     from mobilevlm_ros.inference.assistant import Assistant
     from mobilevlm_ros.inference.types import Frame, Request
 
@@ -93,12 +94,12 @@ def _ask(runtime: Runtime, args: argparse.Namespace) -> list[Marked]:
     total = args.count if args.labels in ("nano", "nano-hard") else None
     for label in tqdm(_labels(args), desc="asking", unit="question", total=total, disable=None):
         answer = assistant.ask(Frame(label.image), Request(label.question, choices=label.choices))
-        marked.append(Marked(answer.choice_probabilities, label.choices.index(label.answer)))
+        marked.append(ScoredAnswer(answer.choice_probabilities, label.choices.index(label.answer)))
     return marked
 
 
 def _labels(args: argparse.Namespace) -> Iterator[Label]:
-    from mobilevlm_ros.evaluation.labels import SIMULATED, from_file, simulated
+    from mobilevlm_ros.evaluation.calibration.labels import SIMULATED, from_file, simulated
 
     if args.labels in SIMULATED:
         return simulated(args.labels, args.count)

@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
 
     from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.errors import OptionError
-    from mobilevlm_ros.evaluation.exam import Report, grade
+    from mobilevlm_ros.evaluation.nano.exam import Report, evaluate
     from mobilevlm_ros.inference.assistant import Assistant
     from mobilevlm_ros.inference.types import Frame, Request
 
@@ -68,7 +68,7 @@ def main(args: argparse.Namespace) -> int:
             bar.set_postfix(accuracy=f"{report.accuracy:.3f}")
             bar.update()
 
-        report = grade(answer, args.count, on_question=on_question)
+        report = evaluate(answer, args.count, on_question=on_question)
     if args.json:
         print(json.dumps(report.as_dict()))
         return 0
@@ -84,9 +84,9 @@ def _compare(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from mobilevlm_ros.engine.agreement import measure
     from mobilevlm_ros.engine.runtime import load_runtime
-    from mobilevlm_ros.evaluation.exam import FIRST_COMPARISON_SEED, exam
+    from mobilevlm_ros.evaluation.nano.exam import FIRST_COMPARISON_SEED, exam
+    from mobilevlm_ros.export.quality.agreement import measure
 
     questions = ((image, e.question) for image, e, _ in exam(args.count, FIRST_COMPARISON_SEED))
     with tqdm(total=args.count, desc="comparing", unit="question", disable=None) as bar:

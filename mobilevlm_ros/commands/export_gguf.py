@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
     """Exports; prints the files' paths."""
     from tqdm import tqdm
 
-    from mobilevlm_ros.engine.gguf_export import export_gguf
+    from mobilevlm_ros.checkpoints.gguf.writer import export_gguf
 
     with tqdm(disable=args.quiet or None, unit="tensor", leave=False, file=sys.stderr) as bar:
 

@@ -92,7 +92,7 @@ def quality_line(quality: dict[str, Any]) -> str:
 def _backends(bundle: Bundle) -> Iterator[str]:
     """Backends whose files the bundle has."""
     from mobilevlm_ros.engine.bundle import DECODER, VISION
-    from mobilevlm_ros.engine.ort_cuda import DECODER_HALF, VISION_HALF
+    from mobilevlm_ros.engine.onnxruntime.cuda import DECODER_HALF, VISION_HALF
     from mobilevlm_ros.engine.tensorrt import names
 
     needed = {

@@ -42,12 +42,11 @@ def main(args: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
-    from mobilevlm_ros.engine.bundle import TOKENIZER
-    from mobilevlm_ros.engine.random_checkpoint import CONFIGS, write_random_checkpoint
+    from mobilevlm_ros.checkpoints.hub import locate
+    from mobilevlm_ros.checkpoints.random_weights import CONFIGS, write_random_checkpoint
     from mobilevlm_ros.engine.runtime import shipped_bundle
     from mobilevlm_ros.model.config import MobileVLMConfig
-    from mobilevlm_ros.model.hub import locate
-    from mobilevlm_ros.processing.tokenizer import Tokenizer
+    from mobilevlm_ros.processing.tokenizer import TOKENIZER, Tokenizer
 
     config, tokenizer = CONFIGS.get(args.like), shipped_bundle() / TOKENIZER
     if config is None:

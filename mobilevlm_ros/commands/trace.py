@@ -43,9 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Writes the arrays; prints the continuation as text."""
+    from mobilevlm_ros.checkpoints.hub import locate
     from mobilevlm_ros.errors import QuestionError
-    from mobilevlm_ros.model.hub import locate
-    from mobilevlm_ros.processing.prompt import TEMPLATES
+    from mobilevlm_ros.processing.prompt_template import TEMPLATES
 
     if args.template not in TEMPLATES:
         raise QuestionError(f"unknown template {args.template!r}; known: {', '.join(TEMPLATES)}")
@@ -75,10 +75,10 @@ def trace(
     import numpy as np
     import torch
 
+    from mobilevlm_ros.checkpoints.checkpoint import load
     from mobilevlm_ros.errors import ContextOverflow
-    from mobilevlm_ros.model.checkpoint import load
     from mobilevlm_ros.processing.image import normalize, prepare
-    from mobilevlm_ros.processing.prompt import TEMPLATES, image_question
+    from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
     from mobilevlm_ros.processing.tokenizer import Tokenizer
 
     model = load(checkpoint, torch.float32)

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Trains; says where the checkpoint is."""
-    from mobilevlm_ros.training.nano import Recipe, train_nano
+    from mobilevlm_ros.training.nano.train import Recipe, train_nano
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     recipe = dataclasses.replace(Recipe(), **_changes(args.set, dataclasses.asdict(Recipe())))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bundles: build them from a checkpoint, and run them on the backends a machine offers."""
+"""Runs a bundle: the interfaces of a backend, and one package for each backend."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from mobilevlm_ros.errors import BundleError
 from mobilevlm_ros.model.config import MobileVLMConfig
+from mobilevlm_ros.processing.tokenizer import TOKENIZER
 
 MANIFEST = "bundle.json"
 SCHEMA_VERSION = 1
@@ -22,7 +23,6 @@ DECODER_TREE = "decoder.tree.onnx"
 PREFILL = "prefill.onnx"
 PREFILL_TREE = "prefill.tree.onnx"
 EMBEDDINGS = "embeddings.npy"
-TOKENIZER = "tokenizer.model"
 
 Aspect = Literal["pad", "crop"]
 

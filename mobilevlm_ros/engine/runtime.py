@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobilevlm_ros.engine.base import LanguageEngine, VisionEngine
-from mobilevlm_ros.engine.bundle import TOKENIZER, Bundle
-from mobilevlm_ros.engine.gpu import find_gpu
+from mobilevlm_ros.checkpoints.hub import locate
+from mobilevlm_ros.engine.bundle import Bundle
+from mobilevlm_ros.engine.cuda.device import find_gpu
+from mobilevlm_ros.engine.interfaces import LanguageEngine, VisionEngine
 from mobilevlm_ros.errors import BundleError, CheckpointError, EngineError
-from mobilevlm_ros.model.hub import locate
-from mobilevlm_ros.processing.tokenizer import Tokenizer
+from mobilevlm_ros.processing.tokenizer import TOKENIZER, Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -113,13 +113,13 @@ def _tokenizer(bundle: Bundle) -> Tokenizer:
 
 
 def _ort_cpu(bundle: Bundle, threads: int, spin: bool) -> Engines:
-    from mobilevlm_ros.engine import ort
+    from mobilevlm_ros.engine.onnxruntime import backend as ort
 
     return ort.load(bundle, threads=threads, spin=spin)
 
 
 def _ort_cuda(bundle: Bundle, threads: int, spin: bool) -> Engines:
-    from mobilevlm_ros.engine import ort_cuda
+    from mobilevlm_ros.engine.onnxruntime import cuda as ort_cuda
 
     return ort_cuda.load(bundle, threads=threads, spin=spin)
 
@@ -132,7 +132,7 @@ def _tensorrt(bundle: Bundle, threads: int, spin: bool) -> Engines:
 
 def _torch_runtime(path: Path, threads: int) -> Runtime:
     try:
-        from mobilevlm_ros.engine import torch_backend
+        from mobilevlm_ros.engine.torch import backend as torch_backend
     except ImportError as error:
         raise EngineError(f"the torch backend needs PyTorch ({error}); pip install torch") from error
     path = locate(path)

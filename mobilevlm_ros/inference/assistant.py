@@ -9,17 +9,19 @@ from dataclasses import replace
 
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import EngineError, RequestCancelled
-from mobilevlm_ros.inference import branching, choice_list, writing
-from mobilevlm_ros.inference.calibration import Calibration
-from mobilevlm_ros.inference.constrained import Grammars
-from mobilevlm_ros.inference.conversation import Turn
-from mobilevlm_ros.inference.decoding import Constraint, Writer, decode
-from mobilevlm_ros.inference.drafting import RUNS, Drafts
-from mobilevlm_ros.inference.looking import Looker
-from mobilevlm_ros.inference.prompting import Prompt, Prompter
-from mobilevlm_ros.inference.reading import Reader, Tail, run_length
-from mobilevlm_ros.inference.sessions import Session
-from mobilevlm_ros.inference.timing import Stopwatch
+from mobilevlm_ros.inference.batch import choices as branching
+from mobilevlm_ros.inference.batch import decoding as writing
+from mobilevlm_ros.inference.cache.prefill import Prefiller, SequenceCache, prefill_chunk
+from mobilevlm_ros.inference.cache.sessions import Session
+from mobilevlm_ros.inference.choices import multi_label as choice_list
+from mobilevlm_ros.inference.choices.calibration import Calibration
+from mobilevlm_ros.inference.generation.decoding import AnswerDecoder, TokenConstraint, decode
+from mobilevlm_ros.inference.generation.prompt_lookup import DRAFT_LENGTHS, Drafts
+from mobilevlm_ros.inference.prompt.conversation import Turn
+from mobilevlm_ros.inference.prompt.image_views import ImagePreparer
+from mobilevlm_ros.inference.prompt_builder import Prompt, PromptBuilder
+from mobilevlm_ros.inference.stopwatch import Stopwatch
+from mobilevlm_ros.inference.structured.grammar import GrammarCompiler
 from mobilevlm_ros.inference.types import Answer, Frame, Request
 from mobilevlm_ros.inference.validate import MAX_QUESTION, check_frame, check_request
 
@@ -61,13 +63,13 @@ class Assistant:
         self.system_prompt = system_prompt
         manifest = runtime.bundle.manifest
         self._stop_ids = frozenset(manifest.stop_ids)
-        self._looker = Looker(manifest.image_size, manifest.image_aspect, fast_preprocessing)
-        self._prompter = Prompter(
-            runtime, self._looker, Calibration.load(runtime.bundle) if calibrate else None
+        self._image_preparer = ImagePreparer(manifest.image_size, manifest.image_aspect, fast_preprocessing)
+        self._prompter = PromptBuilder(
+            runtime, self._image_preparer, Calibration.load(runtime.bundle) if calibrate else None
         )
-        self._grammars = Grammars(runtime.tokenizer, runtime.language.vocab_size, manifest.stop_ids)
+        self._grammars = GrammarCompiler(runtime.tokenizer, runtime.language.vocab_size, manifest.stop_ids)
         self._drafts = Drafts(runtime)
-        self._reader = Reader(runtime.vision, runtime.language, prefix_budget, run_length(runtime))
+        self._reader = Prefiller(runtime.vision, runtime.language, prefix_budget, prefill_chunk(runtime))
 
     def ask(
         self,
@@ -100,9 +102,9 @@ class Assistant:
             while True:
                 if should_stop is not None and should_stop():
                     raise RequestCancelled("the request was cancelled before its answer was complete")
-                piece = next(steps)
-                if piece and on_text is not None:
-                    on_text(piece)
+                delta = next(steps)
+                if delta and on_text is not None:
+                    on_text(delta)
         except StopIteration as end:
             answer: Answer = end.value
             return answer
@@ -131,7 +133,7 @@ class Assistant:
                 return (yield from self._turn(frame, request, session, SESSION_ROOM))
             # Nobody will continue it, and only the context bounds it.
             alone = Session(token_budget=self.runtime.language.max_length)
-            spare = RUNS[-1] if drafted else 0
+            spare = DRAFT_LENGTHS[-1] if drafted else 0
             return replace((yield from self._turn(frame, request, alone, spare, drafted)), session_turn=0)
 
     def steps_many(self, frame: Frame, requests: Sequence[Request]) -> Generator[str, None, list[Answer]]:
@@ -162,7 +164,7 @@ class Assistant:
                 answers.update((yield from writing.write(self._reader, group, self.runtime.language)))
         for i, request in enumerate(checked):
             if i in answers:
-                answers[i] = withhold(answers[i], request)
+                answers[i] = apply_abstention(answers[i], request)
             else:
                 answers[i] = yield from _silently(self.steps(frame, request))
         return [answers[i] for i in range(len(checked))]
@@ -170,7 +172,7 @@ class Assistant:
     def forget(self) -> None:
         """Drop every kept picture and prefix."""
         self._reader.clear()
-        self._looker.clear()
+        self._image_preparer.clear()
 
     def _turn(
         self, frame: Frame, request: Request, session: Session, spare: int, drafted: bool = False
@@ -183,21 +185,28 @@ class Assistant:
             if frame is session.frame and request.region is None:
                 request = replace(request, region=session.region, region_with_frame=session.region_with_frame)
             if request.answer_format == "choice_list":
-                return withhold((yield from self._list(frame, request, session)), request)
+                return apply_abstention((yield from self._list(frame, request, session)), request)
             prompt = self._prompter.prompt(frame, request, session, self.system_prompt)
-            read = yield from self._reader.read(prompt.atoms, prompt.views, prompt.room, watch, tail, spare)
+            read = yield from self._reader.read(
+                prompt.prompt_tokens, prompt.views, prompt.room, watch, tail, spare
+            )
             if request.choices:
                 chosen = prompt.options.answer(read.logits, read.cache, language)
                 answer = yield from watch.timed("prefill", chosen)
-                atoms = read.atoms
+                prompt_tokens = read.prompt_tokens
             else:
-                writer = self._writer(request, read.tokens, constraint, RUNS[-1] if drafted else 0)
+                writer = self._writer(request, read.tokens, constraint, DRAFT_LENGTHS[-1] if drafted else 0)
                 draft = self._drafts.of(frame.camera, read.cache, writer.limit) if drafted else None
                 written = yield from decode(read, writer, language, watch, draft)
                 answer = written.answer()
-                atoms = (*read.atoms, *written.tokens[: read.cache.length - read.tokens])
+                prompt_tokens = (*read.prompt_tokens, *written.tokens[: read.cache.length - read.tokens])
             forgotten = _commit(
-                session, frame, request, prompt, answer.text, Tail(atoms, read.cache, read.cache.length)
+                session,
+                frame,
+                request,
+                prompt,
+                answer.text,
+                SequenceCache(prompt_tokens, read.cache, read.cache.length),
             )
         answer = replace(
             answer,
@@ -207,21 +216,21 @@ class Assistant:
             session_turn=session.answered,
             forgotten_turns=forgotten,
         )
-        return withhold(answer, request)
+        return apply_abstention(answer, request)
 
     def _task(self, prompt: Prompt, request: Request) -> Generator[str, None, writing.Task]:
         constraint = yield from self._grammars.constraint(request)
         return writing.Task(
-            prompt, self._writer(request, self._reader.positions(prompt.atoms), constraint)
+            prompt, self._writer(request, self._reader.positions(prompt.prompt_tokens), constraint)
         )
 
     def _writer(
-        self, request: Request, taken: int, constraint: Constraint | None, spare: int = 0
-    ) -> Writer:
+        self, request: Request, taken: int, constraint: TokenConstraint | None, spare: int = 0
+    ) -> AnswerDecoder:
         """Of the answer to a prompt that takes so many positions; it leaves `spare` where more are left."""
         left = self.runtime.language.max_length - taken
         limit = min(request.max_tokens, left - spare if left > spare else left)
-        return Writer(request, self.runtime.tokenizer, self._stop_ids, limit, constraint)
+        return AnswerDecoder(request, self.runtime.tokenizer, self._stop_ids, limit, constraint)
 
     def _list(self, frame: Frame, request: Request, session: Session) -> Steps:
         """Each choice on its own, side by side; the conversation remembers one question and one answer."""
@@ -250,7 +259,7 @@ class Assistant:
 
 
 def _commit(
-    session: Session, frame: Frame, request: Request, prompt: Prompt, answer: str, tail: Tail | None
+    session: Session, frame: Frame, request: Request, prompt: Prompt, answer: str, tail: SequenceCache | None
 ) -> int:
     """Put the answered question into its session; returns how many turns were forgotten for it."""
     forgotten = len(session.turns) - len(prompt.turns)
@@ -261,7 +270,7 @@ def _commit(
     return forgotten
 
 
-def withhold(answer: Answer, request: Request) -> Answer:
+def apply_abstention(answer: Answer, request: Request) -> Answer:
     """The answer, or an abstention when it is less sure than the request's abstain_threshold."""
     if answer.confidence >= request.abstain_threshold:
         return answer

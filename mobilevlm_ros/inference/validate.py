@@ -10,7 +10,7 @@ import unicodedata
 import numpy as np
 
 from mobilevlm_ros.errors import ImageError, OptionError, QuestionError
-from mobilevlm_ros.inference.formats import check_format
+from mobilevlm_ros.inference.structured.formats import check_format
 from mobilevlm_ros.inference.types import Frame, Region, Request
 
 MAX_QUESTION = 2000

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mobilevlm_ros.errors import CheckpointError
-from mobilevlm_ros.model.clip_directory import find_clip_directory
-from mobilevlm_ros.model.json_fields import Json, build, naming, read_json, require
+from mobilevlm_ros.files.hub_cache import find_clip_directory
+from mobilevlm_ros.files.json_fields import Json, build, naming, read_json, require
 
 LDPV2_GRID = 12
 """LDPv2 always pools to 12 x 12 tokens, whatever comes in."""

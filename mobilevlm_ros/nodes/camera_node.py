@@ -21,11 +21,11 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 
 from mobilevlm_ros.errors import ImageError
-from mobilevlm_ros.nodes import running
-from mobilevlm_ros.nodes.pictures import JPEG_QUALITY, image_message, jpeg_message
-from mobilevlm_ros.processing.picture_file import read_picture
-from mobilevlm_ros.simulation.journey import Journey
+from mobilevlm_ros.processing.image_file import read_picture
+from mobilevlm_ros.ros import spin as running
+from mobilevlm_ros.ros.image_messages import JPEG_QUALITY, image_message, jpeg_message
 from mobilevlm_ros.simulation.render import observe
+from mobilevlm_ros.simulation.scene_sequence import SceneSequence
 
 U8 = NDArray[np.uint8]
 SCENE_SIZE = (640, 480)
@@ -59,7 +59,7 @@ class CameraNode(Node):
         self._quality = self._parameter("jpeg_quality", JPEG_QUALITY, "Of image/compressed.", quality)
         self._photo = _read_photo(photo, width, height) if photo else None
         self._size = (width or SCENE_SIZE[0], height or SCENE_SIZE[1])
-        self._journey = Journey(seed, scene_seconds)
+        self._journey = SceneSequence(seed, scene_seconds)
         self._start_ns = self.get_clock().now().nanoseconds
         # Reliable publishers also serve best-effort subscribers, but not the other way round.
         self._raw = self.create_publisher(Image, "image", 2)

@@ -15,15 +15,18 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from mobilevlm_ros.errors import MobileVLMError
-from mobilevlm_ros.nodes import diagnostics, running, standing
-from mobilevlm_ros.nodes.cameras import Camera
-from mobilevlm_ros.nodes.model import Model, Settings, load_bundle, release_memory
-from mobilevlm_ros.nodes.parameters import Parameters
-from mobilevlm_ros.nodes.reception import Reception, Situation
-from mobilevlm_ros.nodes.reload import Reloader
-from mobilevlm_ros.nodes.self_test import Verdict, self_test
-from mobilevlm_ros.nodes.standing import Standing
-from mobilevlm_ros.nodes.status import Refused, status_of
+from mobilevlm_ros.nodes.cameras.camera import Camera
+from mobilevlm_ros.nodes.model_manager import ModelManager, Settings, load_bundle, release_memory
+from mobilevlm_ros.nodes.node_state import NodeState
+from mobilevlm_ros.nodes.parameters.parameters import Parameters
+from mobilevlm_ros.nodes.publishers import diagnostics
+from mobilevlm_ros.nodes.publishers import periodic as periodic
+from mobilevlm_ros.nodes.publishers.periodic import PeriodicPublishers
+from mobilevlm_ros.nodes.self_test import SelfTestResult, self_test
+from mobilevlm_ros.nodes.services.ask_server import AskServer
+from mobilevlm_ros.nodes.services.reload_server import Reloader
+from mobilevlm_ros.ros import spin as running
+from mobilevlm_ros.ros.status import Refused, status_of
 
 REFRESH_PERIOD = 1.0
 """Seconds between looks at the cameras' topics: who publishes, how old the newest frame is (by taking it)."""
@@ -60,17 +63,17 @@ class MobileVLMNode(LifecycleNode):
     """The lifecycle. Everything here runs on the executor's thread.
 
     Attributes:
-        situation: what the node can do right now.
-        reception: serves the questions.
+        node_state: what the node can do right now.
+        ask_server: serves the questions.
     """
 
     def __init__(self, name: str = "mobilevlm") -> None:
         super().__init__(name)
-        self.situation = Situation(Status(code=Status.NOT_ACTIVE, message=_UNCONFIGURED))
-        self._settings = Parameters(self, lambda: self.situation.model is None)
-        self.reception = Reception(self, self.situation)
-        self._reloader = Reloader(self, self.situation, self._on_swapped)
-        self._standing: Standing | None = None
+        self.node_state = NodeState(Status(code=Status.NOT_ACTIVE, message=_UNCONFIGURED))
+        self._settings = Parameters(self, lambda: self.node_state.model is None)
+        self.ask_server = AskServer(self, self.node_state)
+        self._reloader = Reloader(self, self.node_state, self._on_swapped)
+        self._periodic: PeriodicPublishers | None = None
         self._ticker: Any = None
         self._pulses: list[Any] = []  # timers that run while the node is active
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -79,24 +82,24 @@ class MobileVLMNode(LifecycleNode):
         self.create_timer(period, self._publish_diagnostics, clock=self._steady)
         if self.get_parameter("autostart").value:
             self.trigger_configure()
-            if self.situation.model is not None:
+            if self.node_state.model is not None:
                 self.trigger_activate()
 
     @_logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the bundle; on failure stay unconfigured with the reason in the log and in every status."""
-        wrong = self._settings.problems() or [text for text in [standing.problem(self)] if text]
+        wrong = self._settings.problems() or [text for text in [periodic.problem(self)] if text]
         try:
             if wrong:
                 raise Refused(Status.NOT_ACTIVE, "; ".join(wrong))
             loaded = load_bundle(Settings.of(self))
         except Exception as error:
             return self._refuse("configured", error)
-        model = Model(loaded, self.get_parameter("queue_size").value)
-        self.situation.model = model
-        self.situation.status = Status(code=Status.NOT_ACTIVE, message=_INACTIVE)
-        self.reception.reset()
-        self._standing = Standing(self, model, self.reception)
+        model = ModelManager(loaded, self.get_parameter("queue_size").value)
+        self.node_state.model = model
+        self.node_state.status = Status(code=Status.NOT_ACTIVE, message=_INACTIVE)
+        self.ask_server.reset()
+        self._periodic = PeriodicPublishers(self, model, self.ask_server)
         self.get_logger().info(
             f"loaded {loaded.model_id} in {loaded.load_seconds:.1f} s on {loaded.runtime.backend_name} "
             f"({loaded.runtime.reason})"
@@ -107,24 +110,24 @@ class MobileVLMNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to the cameras and answer, if the model passes its self-test."""
         try:
-            if wrong := standing.problem(self):  # the file may have changed since it was configured
+            if wrong := periodic.problem(self):  # the file may have changed since it was configured
                 raise Refused(Status.NOT_ACTIVE, wrong)
-            if self.situation.model is not None and self.get_parameter("self_test").value:
-                self._test(self.situation.model)
+            if self.node_state.model is not None and self.get_parameter("self_test").value:
+                self._test(self.node_state.model)
         except Exception as error:
             return self._refuse("activated", error)
         reliable = self.get_parameter("reliability").value == "reliable"
         transport = self.get_parameter("transport").value
         names = self.get_parameter("cameras").value
         history = (self.get_parameter("history_mb").value << 20, self.get_parameter("history_rate").value)
-        self.situation.cameras = {name: Camera(self, name, transport, reliable, *history) for name in names}
+        self.node_state.cameras = {name: Camera(self, name, transport, reliable, *history) for name in names}
         self._refresh_cameras()
         self._pulses.append(self.create_timer(REFRESH_PERIOD, self._refresh_cameras, clock=self._steady))
-        if self._standing is not None:
-            self._standing.start(self.situation.cameras)
+        if self._periodic is not None:
+            self._periodic.start(self.node_state.cameras)
             self._ticker = self.create_timer(STANDING_TICK, self._tick, clock=self._steady)
             self._pulses.append(self._ticker)
-        self.situation.status = Status(code=Status.OK)
+        self.node_state.status = Status(code=Status.OK)
         self.get_logger().info("active: ask on " + self.resolve_service_name("ask_image"))
         return super().on_activate(state)
 
@@ -155,68 +158,68 @@ class MobileVLMNode(LifecycleNode):
     def close(self, timeout: float) -> bool:
         """Before the process ends: True if the inference thread ended within `timeout` seconds."""
         self._stop(_SHUT_DOWN)
-        return self.situation.model.close(timeout) if self.situation.model is not None else True
+        return self.node_state.model.close(timeout) if self.node_state.model is not None else True
 
     @property
     def busy(self) -> bool:
         """Whether somebody waits for an answer."""
-        return self.reception.busy
+        return self.ask_server.busy
 
     def _refuse(self, what: str, error: Exception) -> TransitionCallbackReturn:
         """The reason goes into the log, /diagnostics, and the status of every question."""
-        self.situation.status = status_of(error)
+        self.node_state.status = status_of(error)
         detail = "" if isinstance(error, MobileVLMError) else f"\n{traceback.format_exc()}"
         self.get_logger().error(f"cannot be {what}: {error}{detail}")
         return TransitionCallbackReturn.FAILURE
 
-    def _test(self, model: Model) -> None:
-        def work() -> Generator[None, None, Verdict]:
+    def _test(self, model: ModelManager) -> None:
+        def work() -> Generator[None, None, SelfTestResult]:
             return self_test(model.assistant)
             yield
 
-        verdict = model.worker.submit(work).future.result()
+        verdict = model.scheduler.submit(work).future.result()
         self.get_logger().info(f"self-test passed in {verdict.seconds:.1f} s: {verdict.said!r}")
 
     def _on_swapped(self, settings: Settings) -> None:
         self._settings.store(bundle=settings.bundle, backend=settings.backend)
 
     def _stop(self, reason: str) -> None:
-        self.situation.status = Status(code=Status.NOT_ACTIVE, message=reason)
+        self.node_state.status = Status(code=Status.NOT_ACTIVE, message=reason)
         for timer in self._pulses:
             self.destroy_timer(timer)
         self._pulses = []
         self._ticker = None
-        if self._standing is not None:
-            self._standing.stop(reason)
-        self.reception.cancel_all()
-        for camera in self.situation.cameras.values():
+        if self._periodic is not None:
+            self._periodic.stop(reason)
+        self.ask_server.cancel_all()
+        for camera in self.node_state.cameras.values():
             camera.close()
-        self.situation.cameras = {}
+        self.node_state.cameras = {}
 
     def _free(self, reason: str) -> None:
         self._stop(reason)
-        if self._standing is not None:
-            self._standing.close(reason)
-            self._standing = None
-        if self.situation.model is not None:
-            self.situation.model.close()
-            self.situation.model = None
+        if self._periodic is not None:
+            self._periodic.close(reason)
+            self._periodic = None
+        if self.node_state.model is not None:
+            self.node_state.model.close()
+            self.node_state.model = None
             release_memory()
 
     def _tick(self) -> None:
-        if self._standing is None or self._ticker is None:
+        if self._periodic is None or self._ticker is None:
             return
-        self._standing.tick()
-        period = int((IDLE_TICK if self._standing.idle else STANDING_TICK) * 1e9)
+        self._periodic.tick()
+        period = int((IDLE_TICK if self._periodic.idle else STANDING_TICK) * 1e9)
         if self._ticker.timer_period_ns != period:
             self._ticker.timer_period_ns = period
 
     def _refresh_cameras(self) -> None:
-        for camera in self.situation.cameras.values():
+        for camera in self.node_state.cameras.values():
             camera.refresh()
 
     def _publish_diagnostics(self) -> None:
-        self._diagnostics.publish(diagnostics.report(self, self.situation, self.reception, self._standing))
+        self._diagnostics.publish(diagnostics.report(self, self.node_state, self.ask_server, self._periodic))
 
 
 def main(args: list[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.types import Frame, Request
 from mobilevlm_ros.simulation.questions import describe
 from mobilevlm_ros.simulation.render import observe
-from mobilevlm_ros.simulation.scene import Scene
+from mobilevlm_ros.simulation.scene_sampler import sample_scene
 
 SEED = 5
 """Of the simulated scene: a ball on the left, a ball ahead, a person on the right."""
@@ -30,14 +30,14 @@ _BLOCKED = "no"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SelfTestResult:
     """A self-test that was passed: what was said, and how long it took in seconds."""
 
     said: str
     seconds: float
 
 
-def self_test(assistant: Assistant) -> Verdict:
+def self_test(assistant: Assistant) -> SelfTestResult:
     """Ask for a description and, with choices, about the path; this also warms the engines up.
 
     The model that comes with the package knows the scene, so its answers must be the known ones, whatever
@@ -48,7 +48,7 @@ def self_test(assistant: Assistant) -> Verdict:
         MobileVLMError: whatever a question may raise.
     """
     start = perf_counter()
-    observation = observe(Scene.sample(SEED), 0.0, *SIZE)
+    observation = observe(sample_scene(SEED), 0.0, *SIZE)
     frame = Frame(observation.image)
     known = knows_the_scene(assistant.runtime)
     expected = describe(observation.seen)
@@ -66,7 +66,7 @@ def self_test(assistant: Assistant) -> Verdict:
         raise EngineError(
             f"{_FAILED}it says {path.text!r} to {_PATH.question!r}, not {_BLOCKED!r}. {_ADVICE}"
         )
-    return Verdict(said.text, perf_counter() - start)
+    return SelfTestResult(said.text, perf_counter() - start)
 
 
 def knows_the_scene(runtime: Runtime) -> bool:

@@ -15,7 +15,10 @@ from pathlib import Path
 from sentencepiece import SentencePieceProcessor
 
 from mobilevlm_ros.errors import CheckpointError
-from mobilevlm_ros.processing.prompt import IMAGE_PLACEHOLDER
+from mobilevlm_ros.processing.prompt_template import IMAGE_PLACEHOLDER
+
+TOKENIZER = "tokenizer.model"
+"""The tokenizer\'s file, in checkpoints and in bundles."""
 
 IMAGE_TOKEN = -200
 """Stands in a prompt's ids where the image's embeddings go; never a row of the embedding table."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mobilevlm_ros.simulation import phrases
-from mobilevlm_ros.simulation.render import Observation, Seen
+from mobilevlm_ros.simulation.render import Observation, VisibleObject
 from mobilevlm_ros.simulation.scene import KINDS, LIGHT_STATES, PAINTS
 
 FAMILIES = (
@@ -30,7 +30,7 @@ NUMBERS = ("no", "one", "two", "three")
 
 
 @dataclass(frozen=True)
-class Exchange:
+class QAPair:
     """A question about a picture with the answer the model is taught to give."""
 
     family: str
@@ -39,7 +39,7 @@ class Exchange:
     truth: str  # the fact alone, in the canonical words that `fact` extracts
 
 
-def name(seen: Seen) -> str:
+def name(seen: VisibleObject) -> str:
     """Noun phrase of a thing, without article: `red ball`, `person in blue`, `green traffic light`."""
     thing = seen.thing
     if thing.kind == "person":
@@ -56,7 +56,7 @@ def plural(kind: str) -> str:
     return {"box": "boxes", "person": "people"}.get(kind, f"{kind}s")
 
 
-def describe(seen: Sequence[Seen]) -> str:
+def describe(seen: Sequence[VisibleObject]) -> str:
     """One sentence that names every thing and its place, from left to right."""
     if not seen:
         return "The road is empty."
@@ -67,7 +67,7 @@ def describe(seen: Sequence[Seen]) -> str:
 
 def ask(
     observation: Observation, family: str, rng: np.random.Generator, *, phrasings: Sequence[str] | None = None
-) -> Exchange | None:
+) -> QAPair | None:
     """One question of a family about a picture, or None where the picture gives no reason for one.
 
     `phrasings` replaces the built-in ways of asking. About half of the short-answer questions end in one of
@@ -80,18 +80,18 @@ def ask(
     template = str(rng.choice(list(phrasings or phrases.QUESTIONS[family])))
     question = template.format(**fields)
     if brief is None:
-        return Exchange(family, question, sentence, truth)
+        return QAPair(family, question, sentence, truth)
     yes_no = brief in ("Yes", "No")
     if rng.random() < 0.5:
         suffixes = phrases.YES_NO_SUFFIXES if yes_no and rng.random() < 0.5 else phrases.SHORT_SUFFIXES
-        return Exchange(family, question + str(rng.choice(list(suffixes))), brief, truth)
-    return Exchange(family, question, sentence, truth)
+        return QAPair(family, question + str(rng.choice(list(suffixes))), brief, truth)
+    return QAPair(family, question, sentence, truth)
 
 
 Asked = tuple[dict[str, str], str, str | None, str]  # template fields, truth, one-word answer, sentence
 
 
-def _existence(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) -> Asked:
+def _existence(seen: Sequence[VisibleObject], _: Observation, rng: np.random.Generator) -> Asked:
     present = sorted({name(s) for s in seen})
     if present and rng.random() < 0.5:
         chosen = seen[int(rng.integers(len(seen)))]
@@ -101,7 +101,7 @@ def _existence(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) -
     return {"a": an(noun), "noun": noun}, "no", "No", f"No, there is no {noun}."
 
 
-def _absent(seen: Sequence[Seen], rng: np.random.Generator) -> str:
+def _absent(seen: Sequence[VisibleObject], rng: np.random.Generator) -> str:
     """Something that is not there, half of the time close to something that is (same kind or same colour)."""
     kinds, names = {s.thing.kind for s in seen}, {name(s) for s in seen}
     while True:
@@ -119,7 +119,9 @@ def _absent(seen: Sequence[Seen], rng: np.random.Generator) -> str:
             return noun
 
 
-def _single(seen: Sequence[Seen], kinds: Sequence[str], rng: np.random.Generator) -> Seen | str | None:
+def _single(
+    seen: Sequence[VisibleObject], kinds: Sequence[str], rng: np.random.Generator
+) -> VisibleObject | str | None:
     """A thing that is the only one of its kind; or, one time in eight, the name of a kind that is missing."""
     counts = Counter(s.thing.kind for s in seen)
     if rng.random() < 0.12:
@@ -133,7 +135,7 @@ def _missing(kind: str) -> Asked:
     return {"kind": kind}, "none", "None", f"There is no {kind}."
 
 
-def _color(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) -> Asked | None:
+def _color(seen: Sequence[VisibleObject], _: Observation, rng: np.random.Generator) -> Asked | None:
     target = _single(seen, ("ball", "box", "car", "cone"), rng)
     if target is None or isinstance(target, str):
         return _missing(target) if target else None
@@ -141,7 +143,7 @@ def _color(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) -> As
     return {"kind": kind}, color, color.capitalize(), f"The {kind} is {color}."
 
 
-def _position(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) -> Asked | None:
+def _position(seen: Sequence[VisibleObject], _: Observation, rng: np.random.Generator) -> Asked | None:
     target = _single(seen, KINDS, rng)
     if target is None or isinstance(target, str):
         return _missing(target) if target else None
@@ -149,7 +151,7 @@ def _position(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) ->
     return {"kind": kind}, zone, zone.capitalize(), f"The {kind} is {PLACES[zone]}."
 
 
-def _distance(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) -> Asked | None:
+def _distance(seen: Sequence[VisibleObject], _: Observation, rng: np.random.Generator) -> Asked | None:
     target = _single(seen, KINDS, rng)
     if target is None or isinstance(target, str):
         return _missing(target) if target else None
@@ -157,7 +159,7 @@ def _distance(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) ->
     return {"kind": kind}, reach, reach.capitalize(), f"The {kind} is {reach}."
 
 
-def _count(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) -> Asked:
+def _count(seen: Sequence[VisibleObject], _: Observation, rng: np.random.Generator) -> Asked:
     counts = Counter(s.thing.kind for s in seen)
     if rng.random() < 0.3:
         noun, number = "object", len(seen)
@@ -170,13 +172,13 @@ def _count(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) -> As
     return {"nouns": nouns}, str(number), str(number), f"There {verb} {NUMBERS[number]} {counted}."
 
 
-def _path(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) -> Asked:
+def _path(seen: Sequence[VisibleObject], _: Observation, rng: np.random.Generator) -> Asked:
     if any(s.thing.zone == "ahead" and s.thing.is_near for s in seen):
         return {}, "no", "No", "No, the path ahead is blocked."
     return {}, "yes", "Yes", "Yes, the path ahead is clear."
 
 
-def _signal(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) -> Asked | None:
+def _signal(seen: Sequence[VisibleObject], _: Observation, rng: np.random.Generator) -> Asked | None:
     target = _single(seen, ("traffic light",), rng)
     if target is None or isinstance(target, str):
         return _missing(target) if target else None
@@ -184,7 +186,7 @@ def _signal(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) -> A
     return {"kind": "traffic light"}, color, color.capitalize(), f"The traffic light is {color}."
 
 
-def _identity(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) -> Asked | None:
+def _identity(seen: Sequence[VisibleObject], _: Observation, rng: np.random.Generator) -> Asked | None:
     zone = str(rng.choice(list(PLACES)))
     there = [s for s in seen if s.thing.zone == zone]
     if len(there) > 1 or (not there and rng.random() < 0.5):
@@ -196,11 +198,11 @@ def _identity(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) ->
     return {"place": place}, noun, noun.capitalize(), f"{an(noun).capitalize()} is {place}."
 
 
-def _daylight(seen: Sequence[Seen], observation: Observation, rng: np.random.Generator) -> Asked:
+def _daylight(seen: Sequence[VisibleObject], observation: Observation, rng: np.random.Generator) -> Asked:
     return {}, observation.light, observation.light.capitalize(), f"It is {observation.light}."
 
 
-def _description(seen: Sequence[Seen], _: Observation, rng: np.random.Generator) -> Asked:
+def _description(seen: Sequence[VisibleObject], _: Observation, rng: np.random.Generator) -> Asked:
     sentence = describe(seen)
     return {}, fact("description", sentence), None, sentence
 
@@ -264,6 +266,6 @@ _VOCABULARY: dict[str, frozenset[str]] = {
 }
 
 
-def agrees(exchange: Exchange, answer: str) -> bool:
+def agrees(exchange: QAPair, answer: str) -> bool:
     """Whether an answer states the exchange's truth."""
     return fact(exchange.family, answer) == exchange.truth

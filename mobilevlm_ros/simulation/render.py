@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mobilevlm_ros.simulation.scene import CAMERA_HEIGHT, FOCAL, Scene, Thing
+from mobilevlm_ros.simulation.scene import CAMERA_HEIGHT, FOCAL, Scene, SceneObject
 from mobilevlm_ros.simulation.shapes import RGB, Ellipse, Polygon, Shape, outline
 
 HORIZON = 0.44  # fraction of the image height
@@ -20,10 +20,10 @@ U8 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Seen:
+class VisibleObject:
     """One thing as it appears in a picture."""
 
-    thing: Thing
+    thing: SceneObject
     visible: float  # fraction of its pixels in the picture that nothing covers
     box: tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom exclusive
 
@@ -34,7 +34,7 @@ class Observation:
 
     image: U8  # [H, W, 3] RGB
     labels: U8  # [H, W]; 0 background, i + 1 where seen[i] shows
-    seen: tuple[Seen, ...]  # from left to right
+    seen: tuple[VisibleObject, ...]  # from left to right
     light: str
 
 
@@ -50,7 +50,7 @@ def observe(scene: Scene, seconds: float = 0.0, width: int = 640, height: int = 
     labels, visible = _draw(things, image, width, height)
     _develop(image, scene, seconds)
     seen = tuple(
-        Seen(thing, share, _bounding_box(labels == index + 1))
+        VisibleObject(thing, share, _bounding_box(labels == index + 1))
         for index, (thing, share) in enumerate(zip(things, visible))
     )
     return Observation(image, labels, seen, scene.light)
@@ -68,7 +68,7 @@ def clearly_visible(scene: Scene, phases: int = 5) -> bool:
 
 
 def _draw(
-    things: tuple[Thing, ...] | list[Thing], image: U8 | None, width: int, height: int
+    things: tuple[SceneObject, ...] | list[SceneObject], image: U8 | None, width: int, height: int
 ) -> tuple[U8, list[float]]:
     """Paint far things first. Returns the label map and the visible share of each thing."""
     labels: U8 = np.zeros((height, width), np.uint8)
@@ -86,7 +86,7 @@ def _draw(
     return labels, [now / before if before else 0.0 for now, before in zip(left, full)]
 
 
-def _paint(canvas: U8, shape: Shape, thing: Thing, color: tuple[int, ...], line: int) -> None:
+def _paint(canvas: U8, shape: Shape, thing: SceneObject, color: tuple[int, ...], line: int) -> None:
     height, width = canvas.shape[:2]
     scale = FOCAL / thing.distance * width  # pixels per metre
     foot_x = thing.bearing * width
@@ -105,7 +105,7 @@ def _paint(canvas: U8, shape: Shape, thing: Thing, color: tuple[int, ...], line:
         cv2.ellipse(canvas, center, axes, 0, 0, 360, color, -1, line, _SUBPIXEL)
 
 
-def _shadow(image: U8, thing: Thing) -> None:
+def _shadow(image: U8, thing: SceneObject) -> None:
     height, width = image.shape[:2]
     scale = FOCAL / thing.distance * width
     center = (round(thing.bearing * width), round(HORIZON * height + CAMERA_HEIGHT * scale))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mobilevlm_ros.simulation.scene import SIZES, Thing
+from mobilevlm_ros.simulation.scene import SIZES, SceneObject
 
 RGB = tuple[int, int, int]
 Point = tuple[float, float]
@@ -56,7 +56,7 @@ def _shade(color: RGB, factor: float) -> RGB:
     return r, g, b
 
 
-def _ball(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
+def _ball(thing: SceneObject, w: float, h: float, base: float) -> list[Shape]:
     paint = PALETTE[thing.color]
     return [
         Ellipse((0, h / 2), (w / 2, h / 2), _shade(paint, 0.8)),
@@ -65,7 +65,7 @@ def _ball(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
     ]
 
 
-def _box(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
+def _box(thing: SceneObject, w: float, h: float, base: float) -> list[Shape]:
     paint = PALETTE[thing.color]
     lean = 0.14 * w if thing.variant % 2 else -0.14 * w
     return [
@@ -79,7 +79,7 @@ def _box(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
     ]
 
 
-def _car(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
+def _car(thing: SceneObject, w: float, h: float, base: float) -> list[Shape]:
     paint = PALETTE[thing.color]
     lamp: RGB = (150, 12, 16) if thing.variant % 2 else (250, 244, 214)  # rear or front view
     return [
@@ -99,7 +99,7 @@ def _car(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
     ]
 
 
-def _cone(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
+def _cone(thing: SceneObject, w: float, h: float, base: float) -> list[Shape]:
     paint = PALETTE[thing.color]
 
     def half_width(level: float) -> float:
@@ -116,7 +116,7 @@ def _cone(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
     ]
 
 
-def _person(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
+def _person(thing: SceneObject, w: float, h: float, base: float) -> list[Shape]:
     shirt = PALETTE[thing.color]
     skin = _SKIN[thing.variant % len(_SKIN)]
     trousers = _TROUSERS[thing.variant // 8 % len(_TROUSERS)]
@@ -141,7 +141,7 @@ def _person(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
     ]
 
 
-def _stop_sign(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
+def _stop_sign(thing: SceneObject, w: float, h: float, base: float) -> list[Shape]:
     def octagon(scale: float, color: RGB) -> Polygon:
         corners = (math.radians(22.5 + 45 * k) for k in range(8))
         return Polygon(
@@ -157,7 +157,7 @@ def _stop_sign(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
     ]
 
 
-def _traffic_light(thing: Thing, w: float, h: float, base: float) -> list[Shape]:
+def _traffic_light(thing: SceneObject, w: float, h: float, base: float) -> list[Shape]:
     shapes: list[Shape] = [
         _rect(-0.06, 0, 0.06, base, _POST),
         _rect(-w / 2, base, w / 2, base + h, _DARK),
@@ -181,6 +181,6 @@ _BUILDERS = {
 }
 
 
-def outline(thing: Thing) -> list[Shape]:
+def outline(thing: SceneObject) -> list[Shape]:
     """Shapes of one thing, back to front, in metres."""
     return _BUILDERS[thing.kind](thing, *SIZES[thing.kind])

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mobilevlm_ros.engine.gpu import find_gpu
-from mobilevlm_ros.engine.random_checkpoint import CONFIGS
+from mobilevlm_ros.checkpoints.random_weights import CONFIGS
+from mobilevlm_ros.engine.cuda.device import find_gpu
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

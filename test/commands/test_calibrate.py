@@ -7,7 +7,7 @@ import pytest
 
 from mobilevlm_ros.cli import main
 from mobilevlm_ros.engine.bundle import Bundle
-from mobilevlm_ros.inference.calibration import CALIBRATION, Calibration
+from mobilevlm_ros.inference.choices.calibration import CALIBRATION, Calibration
 
 
 def test_fits_measures_draws_writes_and_removes(

@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from mobilevlm_ros.engine import ort
 from mobilevlm_ros.engine.bundle import MANIFEST
+from mobilevlm_ros.engine.onnxruntime import backend as ort
 from mobilevlm_ros.engine.runtime import load_runtime
 from mobilevlm_ros.errors import BundleError, CheckpointError, EngineError, ImageError
 
@@ -29,7 +29,7 @@ def test_auto_says_what_it_chose_and_why(tiny_bundle, caplog):
 
 def test_what_fails_is_passed_over_and_told(tiny_bundle, monkeypatch, caplog):
     from mobilevlm_ros.engine import runtime as module
-    from mobilevlm_ros.engine.gpu import ORIN, Gpu
+    from mobilevlm_ros.engine.cuda.device import ORIN, Gpu
 
     monkeypatch.setattr(module, "find_gpu", lambda: Gpu("Orin", ORIN))
     broken = {**module.BACKENDS, "tensorrt": lambda *arguments: {}["libnvinfer"]}

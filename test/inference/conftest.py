@@ -13,7 +13,7 @@ from mobilevlm_ros.inference.types import Frame
 from mobilevlm_ros.processing.image import prepare
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN
 from mobilevlm_ros.simulation.render import observe
-from mobilevlm_ros.simulation.scene import Scene
+from mobilevlm_ros.simulation.scene_sampler import sample_scene
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +24,7 @@ def runtime(any_bundle: Path) -> Runtime:
 @pytest.fixture(scope="session")
 def frame() -> Frame:
     return Frame(
-        observe(Scene.sample(3), 0.0, 320, 240).image, stamp_ns=5, frame_id="optical", camera="front"
+        observe(sample_scene(3), 0.0, 320, 240).image, stamp_ns=5, frame_id="optical", camera="front"
     )
 
 

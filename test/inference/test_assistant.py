@@ -7,11 +7,11 @@ import pytest
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import ContextOverflow, ImageError, RequestCancelled
 from mobilevlm_ros.inference.assistant import Assistant
-from mobilevlm_ros.inference.choices import SHORT_ANSWER
-from mobilevlm_ros.inference.sampling import log_softmax
+from mobilevlm_ros.inference.choices.scoring import SHORT_ANSWER
+from mobilevlm_ros.inference.generation.sampling import log_softmax
 from mobilevlm_ros.inference.types import Frame, Request
 from mobilevlm_ros.processing.image import prepare
-from mobilevlm_ros.processing.prompt import TEMPLATES, image_question
+from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN
 
 ASKED = Request("What is on the left?", max_tokens=12)
@@ -102,34 +102,34 @@ def test_questions_that_interleave_do_not_disturb_each_other(
 
 
 def test_streamed_text_is_the_answer(assistant: Assistant, frame: Frame) -> None:
-    pieces: list[str] = []
-    answer = assistant.ask(frame, ASKED, on_text=pieces.append)
+    deltas: list[str] = []
+    answer = assistant.ask(frame, ASKED, on_text=deltas.append)
     assert answer.text.startswith(
-        "".join(pieces).strip()
+        "".join(deltas).strip()
     )  # an unfinished character at the end is not streamed
-    assert len("".join(pieces).strip()) >= len(answer.text) - 3
+    assert len("".join(deltas).strip()) >= len(answer.text) - 3
 
 
 def test_a_stop_text_ends_the_answer_and_is_not_shown(assistant: Assistant, frame: Frame) -> None:
     whole = assistant.ask(frame, ASKED).text
     stop = whole[len(whole) // 2 :][:2]
-    pieces: list[str] = []
-    answer = assistant.ask(frame, dataclasses.replace(ASKED, stop=(stop,)), on_text=pieces.append)
+    deltas: list[str] = []
+    answer = assistant.ask(frame, dataclasses.replace(ASKED, stop=(stop,)), on_text=deltas.append)
     assert answer.text == whole[: whole.index(stop)].strip()
-    assert stop not in "".join(pieces)
+    assert stop not in "".join(deltas)
     assert answer.finish_reason == "stop"
 
 
 def test_cancelling_stops_at_the_next_token(assistant: Assistant, frame: Frame) -> None:
-    pieces: list[str] = []
+    deltas: list[str] = []
     with pytest.raises(RequestCancelled):
         assistant.ask(
             frame,
             dataclasses.replace(ASKED, stop=("never",)),
-            should_stop=lambda: len(pieces) >= 2,
-            on_text=pieces.append,
+            should_stop=lambda: len(deltas) >= 2,
+            on_text=deltas.append,
         )
-    assert len(pieces) == 2
+    assert len(deltas) == 2
     assert assistant.ask(frame, ASKED).text == Assistant(assistant.runtime).ask(frame, ASKED).text
 
 

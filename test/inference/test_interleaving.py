@@ -22,11 +22,11 @@ from hypothesis.stateful import (
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import Busy
 from mobilevlm_ros.inference.assistant import Assistant
-from mobilevlm_ros.inference.conversation import Turn
-from mobilevlm_ros.inference.sessions import Session, SessionStore
+from mobilevlm_ros.inference.cache.sessions import Session, SessionStore
+from mobilevlm_ros.inference.prompt.conversation import Turn
 from mobilevlm_ros.inference.types import Answer, Frame, Region, Request
 from mobilevlm_ros.simulation.render import observe
-from mobilevlm_ros.simulation.scene import Scene
+from mobilevlm_ros.simulation.scene_sampler import sample_scene
 
 FRAMES = 3
 TOKEN_BUDGET = 160
@@ -197,7 +197,7 @@ class Interleaving(RuleBasedStateMachine):
 
 def test_any_interleaving_answers_as_if_asked_alone(runtime: Runtime) -> None:
     Interleaving.runtime = runtime
-    Interleaving.frames = [Frame(observe(Scene.sample(i), 0.0, 160, 120).image) for i in range(FRAMES)]
+    Interleaving.frames = [Frame(observe(sample_scene(i), 0.0, 160, 120).image) for i in range(FRAMES)]
     Interleaving.known = {}
     assert len({np.asarray(f.image).tobytes() for f in Interleaving.frames}) == FRAMES
     run_state_machine_as_test(

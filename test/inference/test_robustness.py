@@ -14,7 +14,7 @@ import pytest
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import ContextOverflow, EngineError, OptionError, RequestCancelled, RequestTimeout
 from mobilevlm_ros.inference.assistant import Assistant
-from mobilevlm_ros.inference.sessions import Session, SessionStore
+from mobilevlm_ros.inference.cache.sessions import Session, SessionStore
 from mobilevlm_ros.inference.types import Frame, Request
 
 ASKED = Request("What is on the left?", max_tokens=12)

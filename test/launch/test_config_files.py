@@ -32,7 +32,9 @@ TOPICS = {
 
 @pytest.mark.parametrize("name", ["nano.yaml", "orin.yaml"])
 def test_parameter_files_hold_values_that_the_node_takes(name: str) -> None:
-    parameters = pytest.importorskip("mobilevlm_ros.nodes.parameters", reason="rclpy is not installed")
+    parameters = pytest.importorskip(
+        "mobilevlm_ros.nodes.parameters.parameters", reason="rclpy is not installed"
+    )
     values = yaml.safe_load((CONFIG / name).read_text())["/**"]["ros__parameters"]
     specs = {spec.name: spec for spec in parameters.SPECS}
     for key, value in values.items():

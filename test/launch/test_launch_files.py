@@ -65,7 +65,7 @@ def test_the_simulation_answers(installed: None) -> None:
     from launch.launch_description_sources import PythonLaunchDescriptionSource
 
     from launch import LaunchDescription, LaunchService
-    from mobilevlm_ros.nodes.client import AskImageClient
+    from mobilevlm_ros.client.client import AskImageClient
 
     source = PythonLaunchDescriptionSource(str(LAUNCH / "simulation.launch.py"))
     arguments = {"seed": "1", "rate": "5.0", "respawn": "false"}
@@ -134,7 +134,9 @@ def test_no_node_outlives_its_launch(installed: None, number: signal.Signals) ->
 
 
 def test_the_parameter_file_names_every_parameter_with_its_default() -> None:
-    parameters = pytest.importorskip("mobilevlm_ros.nodes.parameters", reason="rclpy is not installed")
+    parameters = pytest.importorskip(
+        "mobilevlm_ros.nodes.parameters.parameters", reason="rclpy is not installed"
+    )
     text = (LAUNCH.parent / "config" / "nano.yaml").read_text()
     values = yaml.safe_load(text)["/**"]["ros__parameters"]
     assert values == {spec.name: spec.default for spec in parameters.SPECS}

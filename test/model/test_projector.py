@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mobilevlm_ros.model.checkpoint import expected_shapes
+from mobilevlm_ros.checkpoints.checkpoint import expected_shapes
 from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig, VisionConfig
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 from mobilevlm_ros.model.projector import SqueezeExcitation, build_projector

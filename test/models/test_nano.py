@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mobilevlm_ros.engine.agreement import measure
-from mobilevlm_ros.engine.build import build_bundle
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime
-from mobilevlm_ros.evaluation.exam import FIRST_COMPARISON_SEED, exam, grade
+from mobilevlm_ros.evaluation.nano.exam import FIRST_COMPARISON_SEED, evaluate, exam
+from mobilevlm_ros.export.builder import build_bundle
+from mobilevlm_ros.export.quality.agreement import measure
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.types import Frame, Request
-from mobilevlm_ros.training.nano import nano_config
+from mobilevlm_ros.training.nano.train import nano_config
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "models" / "nano"
 MEGABYTE = 1 << 20
@@ -62,7 +62,7 @@ def test_bundle_agrees_with_the_float_model(runtime: Runtime) -> None:
 def test_passes_its_exam(runtime: Runtime) -> None:
     """The first questions of the exam of `mobilevlm eval nano`."""
     assistant = Assistant(runtime)
-    report = grade(lambda image, question: assistant.ask(Frame(image), Request(question)).text, 300)
+    report = evaluate(lambda image, question: assistant.ask(Frame(image), Request(question)).text, 300)
     assert report.accuracy >= 0.95, report.failures
 
 

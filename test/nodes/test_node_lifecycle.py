@@ -22,7 +22,7 @@ from mobilevlm_msgs.srv import AskImage
 from rcl_interfaces.srv import DescribeParameters
 from sensor_msgs.msg import Image
 
-from mobilevlm_ros.nodes.parameters import SPECS
+from mobilevlm_ros.nodes.parameters.parameters import SPECS
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,23 @@ def loaded_by(program: str) -> set[str]:
     return set(result.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("room", ["processing", "model", "engine", "inference", "simulation", "commands"])
+@pytest.mark.parametrize(
+    "room",
+    [
+        "simulation",
+        "files",
+        "processing",
+        "model",
+        "checkpoints",
+        "engine",
+        "training",
+        "export",
+        "inference",
+        "evaluation",
+        "client",
+        "commands",
+    ],
+)
 def test_a_room_is_light_to_enter(room: str) -> None:
     assert not loaded_by(f"import mobilevlm_ros.{room}") & HEAVY
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
 
+from mobilevlm_ros.checkpoints.checkpoint import load
 from mobilevlm_ros.errors import ImageError
-from mobilevlm_ros.model.checkpoint import load
 from mobilevlm_ros.processing.image import IMAGE_MEAN, IMAGE_STD, PAD_COLOR, normalize, prepare
 
 PARITY = Path(__file__).parents[1] / "data" / "parity"

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mobilevlm_ros.errors import CheckpointError
-from mobilevlm_ros.processing.prompt import TEMPLATES, image_question
+from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN, StreamDecoder, Tokenizer
 
 PARITY = Path(__file__).parents[1] / "data" / "parity"

@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 
 from mobilevlm_ros.simulation import phrases
-from mobilevlm_ros.simulation.questions import FAMILIES, Exchange, agrees, ask, describe, fact
-from mobilevlm_ros.simulation.render import Observation, Seen, observe
-from mobilevlm_ros.simulation.scene import Scene, Thing
+from mobilevlm_ros.simulation.questions import FAMILIES, QAPair, agrees, ask, describe, fact
+from mobilevlm_ros.simulation.render import Observation, VisibleObject, observe
+from mobilevlm_ros.simulation.scene import SceneObject
+from mobilevlm_ros.simulation.scene_sampler import sample_scene
 
 
-def exchanges(count: int = 150) -> list[tuple[Observation, Exchange]]:
+def exchanges(count: int = 150) -> list[tuple[Observation, QAPair]]:
     rng = np.random.default_rng(5)
-    observations = [observe(Scene.sample(seed), 0.0, 160, 120) for seed in range(count)]
+    observations = [observe(sample_scene(seed), 0.0, 160, 120) for seed in range(count)]
     asked = [(o, ask(o, family, rng)) for o in observations for family in FAMILIES]
     return [(o, exchange) for o, exchange in asked if exchange is not None]
 
@@ -69,9 +70,9 @@ def test_suffixes_bring_short_answers() -> None:
 
 
 def test_description_reads_from_left_to_right() -> None:
-    box = Seen(Thing("box", "red", 0.2, 5.0), 1.0, (0, 0, 1, 1))
-    person = Seen(Thing("person", "blue", 0.5, 5.0), 1.0, (0, 0, 1, 1))
-    cone = Seen(Thing("cone", "orange", 0.9, 5.0), 1.0, (0, 0, 1, 1))
+    box = VisibleObject(SceneObject("box", "red", 0.2, 5.0), 1.0, (0, 0, 1, 1))
+    person = VisibleObject(SceneObject("person", "blue", 0.5, 5.0), 1.0, (0, 0, 1, 1))
+    cone = VisibleObject(SceneObject("cone", "orange", 0.9, 5.0), 1.0, (0, 0, 1, 1))
     text = describe([box, person, cone])
     assert text == "A red box on the left, a person in blue ahead and an orange cone on the right."
     assert describe([]) == "The road is empty."

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mobilevlm_ros.engine.base import LanguageEngine, VisionEngine
+from mobilevlm_ros.engine.batching.per_sequence import embedding_table, room_for
 from mobilevlm_ros.engine.bundle import Bundle, Manifest
-from mobilevlm_ros.engine.cudart import Cuda
-from mobilevlm_ros.engine.gpu import Gpu, find_gpu
-from mobilevlm_ros.engine.rows import embedding_table, room_for
+from mobilevlm_ros.engine.cuda.device import Gpu, find_gpu
+from mobilevlm_ros.engine.cuda.runtime import Cuda
+from mobilevlm_ros.engine.interfaces import LanguageEngine, VisionEngine
 from mobilevlm_ros.engine.tensorrt import api, names
 from mobilevlm_ros.engine.tensorrt.builder import Range, Recipe, build
 from mobilevlm_ros.engine.tensorrt.engine import TrtLanguage, TrtVision, deserialize

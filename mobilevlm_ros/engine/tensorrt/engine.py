@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mobilevlm_ros.engine.batching.per_sequence import CachedSequence, PerSequenceLanguage
 from mobilevlm_ros.engine.bundle import Manifest
-from mobilevlm_ros.engine.cudart import Cuda
-from mobilevlm_ros.engine.guard import check_finite, check_pixels
-from mobilevlm_ros.engine.rows import Row, RowLanguage
+from mobilevlm_ros.engine.checks import check_finite, check_pixels
+from mobilevlm_ros.engine.cuda.runtime import Cuda
 from mobilevlm_ros.engine.tensorrt import api, names
-from mobilevlm_ros.engine.tensorrt.cache import Slot, SlotPool, TrtRow
+from mobilevlm_ros.engine.tensorrt.kv_cache import KVSlot, SlotPool, TrtSequence
 from mobilevlm_ros.engine.tensorrt.library import Library
-from mobilevlm_ros.engine.tensorrt.memory import Allocation, Graph, Port
+from mobilevlm_ros.engine.tensorrt.memory import Allocation, Graph, PinnedBuffer
 from mobilevlm_ros.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -97,8 +97,8 @@ class TrtVision:
         self._cuda, self._engine = cuda, engine
         self._stream = cuda.stream()
         self._shape = (1, self.image_size, self.image_size, 3)
-        self._pixels = Port(cuda, self._shape, np.uint8)
-        self._embeddings = Port(cuda, (self.num_tokens, self.hidden_size), np.float32)
+        self._pixels = PinnedBuffer(cuda, self._shape, np.uint8)
+        self._embeddings = PinnedBuffer(cuda, (self.num_tokens, self.hidden_size), np.float32)
         self._context = Context(library, engine, 0, self._stream)
         self._context.shape({names.PIXELS: self._shape})
         self._context.place(
@@ -118,10 +118,10 @@ class TrtVision:
         return embeddings
 
 
-class TrtLanguage(RowLanguage):
+class TrtLanguage(PerSequenceLanguage):
     """The decoder: prompts in pieces of up to names.MAX_TOKENS, single tokens as a CUDA graph."""
 
-    row_type = TrtRow
+    row_type = TrtSequence
 
     def __init__(
         self,
@@ -139,11 +139,11 @@ class TrtLanguage(RowLanguage):
         self._stream = stream = cuda.stream()
         self._pool = SlotPool(cuda, manifest, stream)
         self._piece = min(names.MAX_TOKENS, self.max_length)
-        self._embeddings = Port(cuda, (self._piece, self.hidden_size), np.float32)
-        self._positions = Port(cuda, (self._piece,), np.int32)
-        self._past_positions = Port(cuda, (self.max_length,), np.int32)
-        self._rows_wanted = Port(cuda, (names.MAX_LOGITS,), np.int32)
-        self._logits = Port(cuda, (names.MAX_LOGITS, self.vocab_size), np.float32)
+        self._embeddings = PinnedBuffer(cuda, (self._piece, self.hidden_size), np.float32)
+        self._positions = PinnedBuffer(cuda, (self._piece,), np.int32)
+        self._past_positions = PinnedBuffer(cuda, (self.max_length,), np.int32)
+        self._rows_wanted = PinnedBuffer(cuda, (names.MAX_LOGITS,), np.int32)
+        self._logits = PinnedBuffer(cuda, (names.MAX_LOGITS, self.vocab_size), np.float32)
         self._fresh = Allocation(cuda, self._pool.heads * self._piece * self._pool.token)
         self._contexts = [Context(library, engine, profile, stream) for profile in (PREFILL, DECODE)]
         ports = {
@@ -157,23 +157,25 @@ class TrtLanguage(RowLanguage):
             context.place({name: port.address for name, port in ports.items()})
         self._decode_room = 0
         self._decode_state = 0
-        self._pointed: Slot | None = None
+        self._pointed: KVSlot | None = None
         """The slot whose addresses the decode context has, and has run with."""
 
-    def _new_row(self, capacity: int) -> TrtRow:
-        return TrtRow(capacity, self._pool)
+    def _new_row(self, capacity: int) -> TrtSequence:
+        return TrtSequence(capacity, self._pool)
 
-    def _read(self, row: Row, embeddings: NDArray[np.float32], num_logits: int) -> NDArray[np.float32]:
-        assert isinstance(row, TrtRow)
+    def _read(
+        self, row: CachedSequence, embeddings: NDArray[np.float32], num_logits: int
+    ) -> NDArray[np.float32]:
+        assert isinstance(row, TrtSequence)
         slot = row.slot(row.length + len(embeddings))
         results = []
-        for start, end, wanted in pieces(len(embeddings), num_logits, self._piece):
-            logits = self._run(slot, row.length + start, embeddings[start:end], max(1, wanted))
-            results.append(logits[len(logits) - wanted :])
+        for start, end, needs_logits in pieces(len(embeddings), num_logits, self._piece):
+            logits = self._run(slot, row.length + start, embeddings[start:end], max(1, needs_logits))
+            results.append(logits[len(logits) - needs_logits :])
         return np.concatenate(results)
 
     def _run(
-        self, slot: Slot, past: int, embeddings: NDArray[np.float32], wanted: int
+        self, slot: KVSlot, past: int, embeddings: NDArray[np.float32], needs_logits: int
     ) -> NDArray[np.float32]:
         """Reads [T, H] after the `past` first tokens of a slot; the last `wanted` logits f32 [n, V]."""
         tokens, stream = len(embeddings), self._stream
@@ -181,13 +183,13 @@ class TrtLanguage(RowLanguage):
         places[past:] = names.UNUSED
         self._past_positions.write(places, stream)
         self._positions.write(np.arange(past, past + tokens, dtype=np.int32), stream)
-        self._rows_wanted.write(np.arange(tokens - wanted, tokens, dtype=np.int32), stream)
+        self._rows_wanted.write(np.arange(tokens - needs_logits, tokens, dtype=np.int32), stream)
         self._embeddings.write(embeddings, stream)
         if tokens == 1:
             self._step(slot)
         else:
             context = self._contexts[PREFILL]
-            self._point(context, slot, tokens, wanted)
+            self._point(context, slot, tokens, needs_logits)
             context.execute()
         token = self._pool.token
         self._cuda.copy_rows(
@@ -199,9 +201,9 @@ class TrtLanguage(RowLanguage):
             self._pool.heads,
             stream,
         )
-        return self._logits.read((wanted, self.vocab_size), stream)
+        return self._logits.read((needs_logits, self.vocab_size), stream)
 
-    def _step(self, slot: Slot) -> None:
+    def _step(self, slot: KVSlot) -> None:
         """One token: plainly the first time after any change, then recorded, then replayed."""
         context = self._contexts[DECODE]
         if slot.room != self._decode_room:  # with other shapes, what was recorded before is void
@@ -220,7 +222,7 @@ class TrtLanguage(RowLanguage):
             self._pointed = slot
         context.execute()
 
-    def _point(self, context: Context, slot: Slot, tokens: int, wanted: int) -> None:
+    def _point(self, context: Context, slot: KVSlot, tokens: int, needs_logits: int) -> None:
         """Sets the shapes of a run, and the addresses of the slot and of what the run adds to it."""
         manifest, layer_heads = self._manifest, self._manifest.num_kv_heads * self._pool.token
         held = (manifest.num_kv_heads, slot.room, manifest.head_dim)
@@ -228,7 +230,7 @@ class TrtLanguage(RowLanguage):
             names.EMBEDDINGS: (tokens, self.hidden_size),
             names.POSITIONS: (tokens,),
             names.PAST_POSITIONS: (slot.room,),
-            names.LOGIT_ROWS: (wanted,),
+            names.LOGIT_ROWS: (needs_logits,),
         }
         addresses = {}
         for index, (layer, kind) in enumerate(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from mobilevlm_ros.engine.cudart import Cuda
+from mobilevlm_ros.engine.cuda.runtime import Cuda
 from mobilevlm_ros.errors import EngineError
 
 
@@ -26,7 +26,7 @@ class Allocation:
         _when_gone(self, cuda.free, self.address)
 
 
-class Port:
+class PinnedBuffer:
     """An input or output of fixed place: pinned memory of the host and its twin on the GPU."""
 
     def __init__(self, cuda: Cuda, shape: Sequence[int], dtype: DTypeLike) -> None:

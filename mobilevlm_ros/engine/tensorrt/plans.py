@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mobilevlm_ros.engine.gpu import Gpu
+from mobilevlm_ros.engine.cuda.device import Gpu
 
 logger = logging.getLogger(__name__)
 

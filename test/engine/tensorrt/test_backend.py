@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mobilevlm_ros.engine.build import build_bundle
 from mobilevlm_ros.engine.bundle import Bundle
-from mobilevlm_ros.engine.gpu import Gpu
+from mobilevlm_ros.engine.cuda.device import Gpu
 from mobilevlm_ros.engine.runtime import load_runtime
 from mobilevlm_ros.engine.tensorrt import backend, names
 from mobilevlm_ros.engine.tensorrt.builder import WORKSPACE_BYTES
 from mobilevlm_ros.engine.tensorrt.library import Library
 from mobilevlm_ros.errors import BundleError, EngineError
+from mobilevlm_ros.export.builder import build_bundle
 
 ORIN = Gpu("Orin", (8, 7))
 
@@ -78,8 +78,8 @@ def test_the_4_bit_decoder_reads_the_weights_it_was_given(language_model, trt_la
     """Same greedy ids, and the same logits, as the definition on the dequantised weights."""
     import torch
 
-    from mobilevlm_ros.engine.tensorrt.export import quantize_positive
-    from mobilevlm_ros.engine.torch_backend import TorchLanguage
+    from mobilevlm_ros.engine.torch.backend import TorchLanguage
+    from mobilevlm_ros.export.graphs.tensorrt_decoder import quantize_positive
 
     model = language_model(num_key_value_heads=2)
     engine = trt_language(model, int4=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mobilevlm_ros.engine.tensorrt import names
 from mobilevlm_ros.engine.tensorrt.engine import pieces
-from mobilevlm_ros.engine.torch_backend import TorchLanguage
+from mobilevlm_ros.engine.torch.backend import TorchLanguage
 from mobilevlm_ros.errors import DeviceLost, DeviceMemoryError, EngineError
 
 
@@ -154,11 +154,11 @@ def test_refusals_quote_tensorrt(language_model, trt_language, embeddings):
 
 @given(st.integers(1, 3000), st.data(), st.integers(1, 300))
 def test_pieces_cover_every_token_and_every_wanted_logit_once(tokens, data, longest):
-    wanted = data.draw(st.integers(0, tokens))
-    runs = list(pieces(tokens, wanted, longest))
+    needs_logits = data.draw(st.integers(0, tokens))
+    runs = list(pieces(tokens, needs_logits, longest))
     assert [start for start, _, _ in runs] == [0, *(end for _, end, _ in runs[:-1])]
     assert runs[-1][1] == tokens
-    assert sum(count for _, _, count in runs) == wanted
+    assert sum(count for _, _, count in runs) == needs_logits
     for start, end, count in runs:
         assert 0 < end - start <= longest and count <= min(names.MAX_LOGITS, end - start)
-        assert count == max(0, end - max(start, tokens - wanted))
+        assert count == max(0, end - max(start, tokens - needs_logits))

@@ -15,10 +15,10 @@ import onnx
 import pytest
 from onnx import TensorProto, shape_inference
 
-from mobilevlm_ros.engine.export_gpu import export_gpu
-from mobilevlm_ros.engine.export_vision import export_vision
-from mobilevlm_ros.engine.random_checkpoint import CONFIGS
+from mobilevlm_ros.checkpoints.random_weights import CONFIGS
 from mobilevlm_ros.engine.tensorrt import names
+from mobilevlm_ros.export.graphs.gpu import export_gpu
+from mobilevlm_ros.export.graphs.vision import export_vision
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 
 TABLES = json.loads((Path(__file__).parents[2] / "data" / "tensorrt" / "operators.json").read_text())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobilevlm_ros.engine.gpu import Gpu
+from mobilevlm_ros.engine.cuda.device import Gpu
 from mobilevlm_ros.engine.tensorrt.plans import FOLDER, Key, PlanCache, _unpack
 
 ORIN = Gpu("Orin", (8, 7))

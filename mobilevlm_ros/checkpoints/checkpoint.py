@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoint directories: checked before use, loaded tensor by tensor, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mobilevlm_ros.checkpoints.tensor_reader import LAYOUTS, CheckpointReader
+from mobilevlm_ros.errors import CheckpointError
+from mobilevlm_ros.files.hub_cache import find_clip_directory
+from mobilevlm_ros.model.config import MobileVLMConfig
+from mobilevlm_ros.model.mobilevlm import MobileVLM
+
+logger = logging.getLogger(__name__)
+
+TOWER_PREFIX = "model.vision_tower.vision_tower."
+"""What a checkpoint puts before the names that the same tensors have in a CLIP directory."""
+
+# Constants that some versions of transformers stored as if they were weights.
+_IGNORED = re.compile(r"\.rotary_emb\.inv_freq$|\.embeddings\.position_ids$")
+# Stored, but no feature passes through it; some re-saved checkpoints leave it out.
+_OPTIONAL = re.compile(r"\.post_layernorm\.(weight|bias)$")
+
+
+class TensorSource:
+    """Every tensor that inference needs, by its name in `MobileVLM.state_dict()`.
+
+    The tower comes from where the official loader takes it: from the checkpoint for V2 and for those that
+    describe their own tower; for V1 from the CLIP directory, or from the checkpoint when that is not at hand.
+    """
+
+    def __init__(self, path: str | Path, config: MobileVLMConfig) -> None:
+        """Raises CheckpointError when there are no readable weights."""
+        self.config = config
+        self.checkpoint = CheckpointReader(path)
+        self.clip = None if config.uses_stored_tower else _open_clip(Path(path), config)
+
+    def check(self, expected: dict[str, tuple[int, ...]]) -> None:
+        """Raises CheckpointError, listing every tensor that is missing, unexpected or of the wrong shape."""
+        stored = [key for key in self.checkpoint.keys() if not _IGNORED.search(key)]  # noqa: SIM118
+        if not any(".mm_projector." in key for key in stored):
+            raise CheckpointError(
+                f"{self.checkpoint.path} has no projector: it is a bare language model such as MobileLLaMA;"
+                " give a MobileVLM checkpoint, for example mtgv/MobileVLM_V2-1.7B"
+            )
+        found = [key for key in expected if key in self]
+        missing = [key for key in expected if key not in self and not _OPTIONAL.search(key)]
+        tied = {"lm_head.weight"} if self.config.language.tie_word_embeddings else set()
+        unexpected = sorted(set(stored) - set(expected) - tied)
+        misshapen = [
+            f"{key} is {list(self.shape(key))}, expected {list(expected[key])}"
+            for key in found
+            if self.shape(key) != expected[key]
+        ]
+        problems = [
+            f"{len(names)} {kind}: {_listed(names)}"
+            for kind, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
+            if names
+        ]
+        if problems:
+            path = self.checkpoint.path
+            raise CheckpointError(f"{path} does not fit its config.json; tensors " + "; ".join(problems))
+
+    def __contains__(self, key: str) -> bool:
+        reader, name = self._locate(key)
+        return name in reader
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Reads no weights. Raises CheckpointError for an unknown key."""
+        reader, name = self._locate(key)
+        return reader.shape(name)
+
+    def tensor(self, key: str) -> Tensor:
+        """In the stored dtype; a missing `post_layernorm` is the identity. Raises CheckpointError."""
+        reader, name = self._locate(key)
+        if name not in reader and _OPTIONAL.search(key):
+            size = self.config.vision.hidden_size
+            return torch.ones(size) if key.endswith("weight") else torch.zeros(size)
+        tensor = reader.tensor(name)
+        if not tensor.is_floating_point():
+            raise CheckpointError(
+                f"{reader.path}: {name} is {tensor.dtype}; quantised checkpoints cannot be read"
+            )
+        return tensor
+
+    def release(self) -> None:
+        """See `CheckpointReader.release`; worth a call after each layer of a large model."""
+        for reader in (self.checkpoint, self.clip):
+            if reader is not None:
+                reader.release()
+
+    def _locate(self, key: str) -> tuple[CheckpointReader, str]:
+        if self.clip is not None and key.startswith(TOWER_PREFIX):
+            return self.clip, key.removeprefix(TOWER_PREFIX)
+        return self.checkpoint, key
+
+
+def _open_clip(path: Path, config: MobileVLMConfig) -> CheckpointReader | None:
+    directory = find_clip_directory(path, config.vision_tower)
+    if directory is not None and any((directory / name).is_file() for name in LAYOUTS):
+        return CheckpointReader(directory)
+    logger.warning(
+        "%s: %r is not on this machine, so the checkpoint's own tower is used; the official code takes"
+        " the CLIP directory's for %s",
+        path,
+        config.vision_tower,
+        config.projector_type,
+    )
+    return None
+
+
+def _listed(names: list[str], limit: int = 20) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def expected_shapes(config: MobileVLMConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that a checkpoint with this configuration stores."""
+    with torch.device("meta"):
+        state = MobileVLM(config).state_dict()
+    if config.language.tie_word_embeddings:
+        del state["lm_head.weight"]
+    return {key: tuple(tensor.shape) for key, tensor in state.items()}
+
+
+def open_checkpoint(path: str | Path) -> tuple[MobileVLMConfig, TensorSource]:
+    """Configuration and checked tensors of a checkpoint; no weights are read yet. Raises CheckpointError."""
+    config = MobileVLMConfig.from_directory(path)
+    source = TensorSource(path, config)
+    source.check(expected_shapes(config))
+    return config, source
+
+
+def load(path: str | Path, dtype: torch.dtype | None = torch.float32) -> MobileVLM:
+    """The model of a checkpoint directory, in evaluation mode on the CPU; `dtype` None keeps what is stored.
+
+    Raises CheckpointError: see `MobileVLMConfig.from_directory` and `TensorSource.check`.
+    """
+    config, source = open_checkpoint(path)
+    with torch.device("meta"):
+        model = MobileVLM(config)
+    for key in expected_shapes(config):
+        tensor = source.tensor(key)
+        owner, _, name = key.rpartition(".")
+        setattr(model.get_submodule(owner), name, nn.Parameter(tensor.to(dtype or tensor.dtype)))
+    model.tie_weights()
+    return model.eval()
+
+
+def save(model: MobileVLM, config: MobileVLMConfig, tokenizer_file: str | Path, path: str | Path) -> None:
+    """Writes a checkpoint directory that describes the tower it carries, so it needs no CLIP directory.
+
+    The directory appears only when it is complete; an older one at `path` is replaced.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shapes = expected_shapes(config)
+    state = {
+        key: value.detach().cpu().contiguous() for key, value in model.state_dict().items() if key in shapes
+    }
+    description = {**config.to_json_dict(), "torch_dtype": str(model.dtype).removeprefix("torch.")}
+    description["vision_config"] = vars(config.vision)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        work.chmod(0o755)  # mkdtemp keeps others out
+        save_file(state, work / "model.safetensors", metadata={"format": "pt"})
+        (work / "model.safetensors").chmod(0o644)  # safetensors keeps others out too
+        shutil.copyfile(tokenizer_file, work / "tokenizer.model")
+        (work / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        if target.exists():
+            os.replace(target, work / "old")
+        os.replace(work, target)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    shutil.rmtree(target / "old", ignore_errors=True)

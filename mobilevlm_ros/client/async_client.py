@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asking the node from asyncio: many questions at once, and answers that stream. Import it from
+mobilevlm_ros.client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+import rclpy
+from mobilevlm_msgs.action import AskImage
+from rclpy.action import ActionClient
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.qos import QoSProfile
+from rclpy.task import Future
+
+from mobilevlm_ros.client.client import (
+    DISCOVERY_TTL,
+    FIRST_PATIENCE,
+    LAST_PATIENCE,
+    TIMEOUT,
+    Picture,
+    filled,
+    patience,
+)
+from mobilevlm_ros.errors import RequestTimeout
+
+_QOS = QoSProfile(depth=256)  # the default keeps 10 responses and drops the rest of a burst
+_POLL = 0.05  # seconds between looks whether the server is there
+
+
+class AsyncAskImageClient:
+    """Asks through the action: whoever stops listening stops the model at the next token.
+
+    Its ROS node lives on a thread of its own; all methods belong to one asyncio loop at a time. Use it as an
+    asynchronous context manager, or call `close`.
+
+    Args:
+        action: name of the action, relative or absolute.
+        args: ROS arguments, e.g. ['--ros-args', '-r', '__ns:=/front'].
+    """
+
+    def __init__(self, action: str = "ask", args: Sequence[str] | None = None) -> None:
+        self._context = Context()
+        rclpy.init(args=list(args or []), context=self._context)
+        self._node = rclpy.create_node("mobilevlm_async_client", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._actions = ActionClient(
+            self._node,
+            AskImage,
+            action,
+            goal_service_qos_profile=_QOS,
+            result_service_qos_profile=_QOS,
+            cancel_service_qos_profile=_QOS,
+            feedback_sub_qos_profile=_QOS,
+        )
+        self._name = self._node.resolve_topic_name(action)
+        self._heard = -DISCOVERY_TTL  # monotonic: the last result
+        self._thread = threading.Thread(target=self._spin, name="mobilevlm_async_client", daemon=True)
+        self._thread.start()
+
+    async def __aenter__(self) -> AsyncAskImageClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the ROS graph."""
+        if self._context.ok():
+            self._context.try_shutdown()
+            self._thread.join()
+            self._executor.shutdown()
+            self._actions.destroy()
+            self._node.destroy_node()
+
+    async def ask(
+        self,
+        question: str,
+        *,
+        camera: str = "",
+        choices: Sequence[str] = (),
+        image: Picture | None = None,
+        timeout: float = TIMEOUT,
+        **fields: Any,
+    ) -> Any:
+        """The result (mobilevlm_msgs/action/AskImage.Result; look at its status first). Cancelling the task
+        cancels the question. Arguments and errors as for `AskImageClient.ask`.
+        """
+        stream = self.stream(question, camera=camera, choices=choices, image=image, timeout=timeout, **fields)
+        async for _ in stream:
+            pass
+        return stream.result
+
+    def stream(
+        self,
+        question: str,
+        *,
+        camera: str = "",
+        choices: Sequence[str] = (),
+        image: Picture | None = None,
+        timeout: float = TIMEOUT,
+        **fields: Any,
+    ) -> Stream:
+        """The answer, piece by piece: `async for piece in client.stream("Describe the scene.")`. Leaving the
+        loop cancels the question. Arguments and errors as for `AskImageClient.ask`.
+        """
+        goal = filled(AskImage.Goal(), question, camera, choices, image, timeout, fields)
+        return Stream(self, goal, patience(timeout))
+
+    async def _meet(self, end: float) -> None:
+        """Wait until the server is there and its responses reach us; see AskImageClient."""
+        while not self._actions.server_is_ready():
+            if monotonic() >= end:
+                raise RequestTimeout(
+                    f"nothing serves {self._name}: start mobilevlm_node, and check ROS_DOMAIN_ID"
+                )
+            await asyncio.sleep(_POLL)
+        patience = FIRST_PATIENCE
+        while monotonic() - self._heard >= DISCOVERY_TTL:
+            if monotonic() >= end:
+                raise RequestTimeout(
+                    f"{self._name} is there, but no response of it arrived: check its log, and that both run "
+                    "the same RMW_IMPLEMENTATION"
+                )
+            greeting = _Goal(self, AskImage.Goal(), asyncio.get_running_loop())
+            try:
+                await asyncio.wait_for(greeting.result, min(patience, max(0.0, end - monotonic())))
+            except asyncio.TimeoutError:
+                patience = min(2 * patience, LAST_PATIENCE)
+
+    def _post(self, work: Callable[[], Any]) -> None:
+        """Run on the node's thread: rclpy's clients are not safe beside a spinning executor everywhere."""
+        self._executor.create_task(work)
+
+    def _spin(self) -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            self._executor.spin()
+
+
+class Stream:
+    """An answer as it grows; iterate over it once.
+
+    Attributes:
+        text: what there is so far; with camera '*', of the camera that answers now.
+        camera: which one that is.
+        result: the whole result once the iteration is over, with its status; None before.
+    """
+
+    def __init__(self, client: AsyncAskImageClient, goal: Any, timeout: float) -> None:
+        self.text = ""
+        self.camera = ""
+        self.result: Any = None
+        self._client = client
+        self._goal = goal
+        self._timeout = timeout
+        self._shown: dict[str, str] = {}  # by camera
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        end = monotonic() + self._timeout
+        await self._client._meet(end if math.isfinite(end) else monotonic() + TIMEOUT)
+        goal = _Goal(self._client, self._goal, asyncio.get_running_loop())
+        try:
+            while True:
+                heard = await asyncio.wait_for(goal.next(), max(0.0, end - monotonic()))
+                if heard is None:
+                    break
+                for delta in self._grown(heard.camera, heard.text):
+                    yield delta
+        except asyncio.TimeoutError:
+            raise RequestTimeout(
+                f"no result from {self._client._name} within {self._timeout:.0f} s: check the node's log"
+            ) from None
+        finally:
+            goal.cancel()
+        self.result = goal.result.result()
+        for part in self.result.answers or [self.result]:  # feedback may get lost
+            for delta in self._grown(part.camera, part.answer):
+                yield delta
+
+    def _grown(self, camera: str, text: str) -> list[str]:
+        """What is new, without the space that answers begin with."""
+        text, shown = text.lstrip(), self._shown.get(camera, "")
+        if not text.startswith(shown) or len(text) <= len(shown):
+            return []
+        self.camera, self.text = camera, text
+        self._shown[camera] = text
+        return [text[len(shown) :]]
+
+
+class _Goal:
+    """A goal on its way. Its ROS side runs on the client's thread; `next`, `result` and `cancel` are for the
+    loop's.
+    """
+
+    def __init__(self, client: AsyncAskImageClient, goal: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.result: asyncio.Future[Any] = loop.create_future()
+        self._client = client
+        self._loop = loop
+        self._feedback: asyncio.Queue[Any] = asyncio.Queue()
+        self._handle: Any = None
+        self._cancelled = False
+        client._post(lambda: self._send(goal))
+
+    async def next(self) -> Any:
+        """The next feedback; None when the result is there."""
+        return await self._feedback.get()
+
+    def cancel(self) -> None:
+        """Stop it, unless the result is there."""
+        if not self.result.done():
+            self._client._post(self._cancel)
+
+    def _send(self, goal: Any) -> None:
+        sent: Future = self._client._actions.send_goal_async(
+            goal, lambda message: self._tell(self._feedback.put_nowait, message.feedback)
+        )
+        sent.add_done_callback(self._on_accepted)
+
+    def _on_accepted(self, sent: Future) -> None:
+        self._handle = sent.result()  # the node accepts every goal
+        if self._cancelled:
+            self._handle.cancel_goal_async()
+        self._handle.get_result_async().add_done_callback(self._on_result)
+
+    def _on_result(self, got: Future) -> None:
+        self._tell(self._finish, got.result().result)
+
+    def _cancel(self) -> None:
+        self._cancelled = True
+        if self._handle is not None:
+            self._handle.cancel_goal_async()
+
+    def _finish(self, result: Any) -> None:
+        self._client._heard = monotonic()
+        if not self.result.done():
+            self.result.set_result(result)
+        self._feedback.put_nowait(None)
+
+    def _tell(self, act: Callable[[Any], None], value: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(act, value)

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Generates an answer token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobilevlm_ros.engine.interfaces import LanguageEngine
+from mobilevlm_ros.inference.cache.prefill import PrefillResult
+from mobilevlm_ros.inference.generation.prompt_lookup import Draft
+from mobilevlm_ros.inference.generation.sampling import Sampler
+from mobilevlm_ros.inference.generation.stop_strings import StopFilter
+from mobilevlm_ros.inference.stopwatch import Stopwatch
+from mobilevlm_ros.inference.types import Answer, Request
+from mobilevlm_ros.processing.tokenizer import StreamDecoder, Tokenizer
+
+
+class TokenConstraint(Protocol):
+    """What an answer may look like, token by token. One for each answer: it remembers its tokens."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is complete and nothing more can come."""
+
+    def mask(self) -> NDArray[np.bool_]:
+        """The tokens that may come next, bool[V]; at least one, the stop tokens included."""
+
+    def accept(self, token: int) -> None:
+        """Take note of the token that was chosen, a stop token too."""
+
+    def check(self, text: str, limit: int) -> None:
+        """Raise a MobileVLMError when the whole answer, cut at `limit` tokens, is not of the form."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What was generated.
+
+    Attributes:
+        text: stripped.
+        tokens: the ids of it, the stop token not included.
+        confidence: probability of the least sure token; 0 without any.
+        finish: 'stop' or 'length'.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    confidence: float
+    finish: str
+
+    def answer(self) -> Answer:
+        """As an answer, without times and counts of the prompt."""
+        return Answer(
+            text=self.text,
+            confidence=self.confidence,
+            generated_tokens=len(self.tokens),
+            finish_reason=self.finish,
+        )
+
+
+class AnswerDecoder:
+    """Writes one answer: chooses each token from the logits after the one before.
+
+    Args:
+        request: how to sample, and when to end.
+        tokenizer: of the bundle.
+        stop_ids: tokens that end an answer.
+        limit: most tokens that it may have.
+        constraint: what may be said; None for anything.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        tokenizer: Tokenizer,
+        stop_ids: Collection[int],
+        limit: int,
+        constraint: TokenConstraint | None = None,
+    ) -> None:
+        self.tokens: list[int] = []
+        self.finish = ""
+        """'stop' or 'length' once the answer is complete."""
+        self._stop_ids = stop_ids if constraint is None else {*stop_ids, tokenizer.eos_id}
+        self.limit = limit
+        self._constraint = constraint
+        self._sampler = Sampler(request.temperature, request.top_p, request.seed, request.repetition_penalty)
+        self._stream, self._shown = StreamDecoder(tokenizer), StopFilter(request.stop)
+        self._pieces: list[str] = []
+        self._probabilities: list[float] = []
+
+    def write(self, logits: NDArray[np.float32]) -> str | None:
+        """The text that the next token adds, '' while it is unclear; None when none was added.
+
+        Args:
+            logits: f32[V] after the prompt and the tokens so far.
+        """
+        constraint, full = self._constraint, len(self.tokens) == self.limit
+        token, probability = self._sampler.pick(logits, None if constraint is None else constraint.mask())
+        if constraint is not None and (token in self._stop_ids or not full):
+            constraint.accept(token)
+        if token in self._stop_ids:
+            self.finish = "stop"
+            if constraint is not None:  # whether '1' ends here or goes on to '12' is part of what was said
+                self._probabilities.append(probability)
+            return None
+        if full:
+            self.finish = "length"
+            return None
+        self.tokens.append(token)
+        self._probabilities.append(probability)
+        self._pieces.append(self._shown.push(self._stream.push(token)))
+        if self._shown.stopped or (constraint is not None and constraint.finished):
+            self.finish = "stop"
+        elif len(self.tokens) == self.limit and constraint is None:
+            self.finish = (
+                "length"  # with a constraint one more look says whether the answer ends exactly here
+            )
+        return self._pieces[-1]
+
+    def written(self) -> Generation:
+        """The complete answer. Raises OptionError if it was cut before it had the form that was asked for."""
+        self._pieces.append(self._shown.push(self._stream.flush()) + self._shown.flush())
+        text = "".join(self._pieces).strip()
+        if self._constraint is not None:
+            self._constraint.check(text, self.limit)
+        # A sentence is as sure as its least sure word.
+        return Generation(text, tuple(self.tokens), min(self._probabilities, default=0.0), self.finish)
+
+
+def decode(
+    read: PrefillResult,
+    writer: AnswerDecoder,
+    language: LanguageEngine,
+    watch: Stopwatch,
+    draft: Draft | None = None,
+) -> Generator[str, None, Generation]:
+    """Continue a prompt, yielding the text as it grows. Extends `read.cache` by the tokens but the last.
+
+    Args:
+        read: the prompt.
+        writer: of its answer.
+        language: the decoder.
+        watch: gets laps of 'decode'.
+        draft: guesses at what comes; it learns the answer. The text is the same whatever it guesses.
+
+    Raises:
+        OptionError: the answer cannot have the form that the constraint wants, or max_tokens cut it off.
+    """
+    cache, rows = read.cache, read.logits[None]
+    guesses: list[int] = []
+    while True:
+        known = cache.length - len(guesses)
+        for right, row in enumerate(rows):
+            delta = writer.write(row)
+            if delta is not None:
+                watch.lap("decode")
+                yield delta
+                watch.resume()
+            if writer.finish or writer.tokens[-1:] != guesses[right : right + 1]:
+                cache.truncate(known + right)
+                break
+        if writer.finish:
+            break
+        guesses = [] if draft is None else draft.guess(writer.tokens)
+        tokens = np.array([writer.tokens[-1], *guesses], dtype=np.int64)
+        rows = language.forward(language.embed(tokens)[None], cache, num_logits=len(tokens))[0]
+    if draft is not None:
+        draft.remember(writer.tokens)
+    written = writer.written()
+    watch.lap("decode")
+    return written

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One inference thread for everyone: priorities, fair turns, pre-emption at token boundaries, deadlines, a
+bounded queue.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import IntEnum
+from time import monotonic
+from typing import Any, Generic, TypeVar
+
+from mobilevlm_ros.errors import Busy, RequestCancelled, RequestTimeout
+
+T = TypeVar("T")
+
+Work = Callable[[], Generator[Any, None, T]]
+"""Makes a generator that yields at each point where it may be set aside, and returns the result.
+
+It is called on the worker thread when its turn comes, so whatever it needs (the latest frame) is taken then.
+"""
+
+
+class Priority(IntEnum):
+    """Who goes first; the lower number wins. Within one priority the sources take turns (see `submit`)."""
+
+    QUESTION = 0
+    MONITOR = 1
+    CAPTION = 2
+
+
+@dataclass(eq=False)
+class Job(Generic[T]):
+    """A submitted piece of work.
+
+    `future` gets the result or an exception: RequestCancelled, RequestTimeout, Busy (set aside for good by
+    more urgent work), or whatever the work raised. Its callbacks run on the worker thread, or on the thread
+    of the submission that took its place.
+    """
+
+    work: Work[T]
+    priority: Priority
+    source: str
+    deadline: float | None
+    resumable: bool
+    on_step: Callable[[Any], None] | None
+    order: int
+    future: Future[T] = field(default_factory=Future)
+    steps: Generator[Any, None, T] | None = None
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Withdraw: never started if it waits, stopped at the next boundary if it runs. Harmless when
+        done.
+        """
+        self.cancelled = True
+
+    def expired(self, now: float) -> bool:
+        """Whether its deadline has passed."""
+        return self.deadline is not None and now >= self.deadline
+
+
+class Scheduler:
+    """Runs submitted work on one thread, always the most urgent, switching only where the work yields.
+
+    Args:
+        capacity: pieces of work that may wait or be set aside, besides the running one. When it is full, less
+            urgent waiting work gives way (it ends with Busy); without any, `submit` raises Busy.
+        name: of the thread.
+        clock: monotonic time, seconds.
+    """
+
+    def __init__(
+        self, capacity: int = 16, name: str = "inference", clock: Callable[[], float] = monotonic
+    ) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity is {capacity}: the queue must hold at least one request")
+        self.capacity = capacity
+        self._clock = clock
+        self._turns = itertools.count(1)
+        self._served: dict[tuple[Priority, str], int] = {}  # number of the source's last finished turn
+        self._load: tuple[float, float | None] = (0.0, None)  # seconds worked; when the step at hand began
+        self._waiting: list[Job[Any]] = []
+        self._running: Job[Any] | None = None
+        self._changed = threading.Condition()
+        self._order = itertools.count()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def queued(self) -> int:
+        """Pieces of work that wait for their turn."""
+        with self._changed:
+            return len(self._waiting)
+
+    def waiting(self, priority: Priority) -> int:
+        """Pieces of work of one priority that wait for their turn."""
+        with self._changed:
+            return sum(t.priority == priority for t in self._waiting)
+
+    @property
+    def busy_seconds(self) -> float:
+        """Time that the thread has worked since it began, the step at hand included."""
+        busy, began = self._load  # replaced as a whole, so no lock is needed
+        return busy if began is None else busy + self._clock() - began
+
+    def submit(
+        self,
+        work: Work[T],
+        *,
+        priority: Priority = Priority.QUESTION,
+        source: str = "",
+        timeout: float | None = None,
+        resumable: bool = True,
+        on_step: Callable[[Any], None] | None = None,
+    ) -> Job[T]:
+        """Queue work.
+
+        Args:
+            work: see `Work`.
+            priority: more urgent work interrupts it at its next yield.
+            source: whose work it is (a camera, a client). Within a priority the source whose last finished
+                turn is the longest ago goes first, so none starves; within a source the first come. What
+                was interrupted goes on before anything new of its priority. Few different names, please:
+                each is remembered.
+            timeout: seconds from now until RequestTimeout; None waits for ever.
+            resumable: go on after an interruption; if False an interruption ends it with Busy.
+            on_step: gets every value that the work yields, on the worker thread.
+
+        Raises:
+            Busy: the queue is full of work at least as urgent, or the worker was closed.
+        """
+        deadline = None if timeout is None else self._clock() + timeout
+        evicted: Job[Any] | None = None
+        with self._changed:
+            if self._stopping:
+                raise Busy("the model is being unloaded: ask again when the node is active")
+            if len(self._waiting) >= self.capacity:
+                evicted = max(self._waiting, key=self._rank)
+                if evicted.priority <= priority:
+                    raise Busy(f"{len(self._waiting)} requests are waiting already: ask again later")
+                self._waiting.remove(evicted)
+            job = Job(work, priority, source, deadline, resumable, on_step, next(self._order))
+            job.future.set_running_or_notify_cancel()  # from now on only we can end it
+            self._waiting.append(job)
+            self._changed.notify()
+        if evicted is not None:
+            _end(evicted, Busy("gave way to a more urgent request: ask again later"))
+        return job
+
+    def cancel(self, job: Job[Any]) -> None:
+        """Withdraw a job and end it at once if it has not started."""
+        job.cancel()
+        with self._changed:
+            self._changed.notify()
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Cancel everything and stop the thread; True if it ended within `timeout` seconds."""
+        with self._changed:
+            self._stopping = True
+            for job in (*self._waiting, *([self._running] if self._running else ())):
+                job.cancel()
+            self._changed.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _loop(self) -> None:
+        while True:
+            job, over = self._next()
+            for lost in over:
+                _end(lost, _reason(lost))
+            if job is not None:
+                self._run(job)
+            elif not over:
+                return
+
+    def _next(self) -> tuple[Job[Any] | None, list[Job[Any]]]:
+        """Wait for something to do: the most urgent job, and those whose time is over; (None, []) to
+        stop.
+        """
+        with self._changed:
+            while True:
+                over = self._take_over(self._clock())
+                if self._waiting or over or self._stopping:
+                    break
+                self._changed.wait()
+            job = min(self._waiting, key=self._rank, default=None)
+            if job is not None:
+                self._waiting.remove(job)
+            self._running = job
+            return job, over
+
+    def _rank(self, job: Job[Any]) -> tuple[int, bool, int, int]:
+        """Sort key: priority, interrupted work first, the source's last turn, order of arrival."""
+        served = self._served.get((job.priority, job.source), 0)
+        return int(job.priority), job.steps is None, served, job.order
+
+    def _take_over(self, now: float) -> list[Job[Any]]:
+        """Remove the jobs that were cancelled or ran out of time while they waited. Holds the lock."""
+        over = [t for t in self._waiting if t.cancelled or t.expired(now)]
+        for job in over:
+            self._waiting.remove(job)
+        return over
+
+    def _run(self, job: Job[Any]) -> None:
+        """Step a job until it ends or something more urgent waits."""
+        try:
+            if job.steps is None:
+                job.steps = job.work()
+            while True:
+                if job.cancelled or job.expired(self._clock()):
+                    self._finished_turn(job)
+                    _end(job, _reason(job))
+                    return
+                value = self._step(job.steps)
+                if job.on_step is not None:
+                    job.on_step(value)
+                if self._yields_to_others(job):
+                    return
+        except StopIteration as end:
+            self._finished_turn(job)
+            _close(job)
+            job.future.set_result(end.value)
+        except BaseException as error:  # the thread serves everybody and must outlive any one request
+            self._finished_turn(job)
+            _end(job, error)
+        finally:
+            with self._changed:
+                self._running = None
+
+    def _step(self, steps: Generator[Any, None, Any]) -> Any:
+        """One step of the work, on the clock."""
+        busy, began = self._load[0], self._clock()
+        self._load = (busy, began)
+        try:
+            return next(steps)
+        finally:
+            self._load = (busy + self._clock() - began, None)
+
+    def _finished_turn(self, job: Job[Any]) -> None:
+        """Its source goes behind the others. Not so where it gave way for good: it is still its turn."""
+        with self._changed:
+            self._served[job.priority, job.source] = next(self._turns)
+
+    def _yields_to_others(self, job: Job[Any]) -> bool:
+        """Between two steps: end overdue jobs, and set this one aside if a more urgent one waits."""
+        with self._changed:
+            over = self._take_over(self._clock())
+            urgent = any(t.priority < job.priority for t in self._waiting)
+            # Decided once: whoever cancels it from now on meets it among the waiting.
+            aside = urgent and job.resumable and not job.cancelled
+            if aside:
+                self._waiting.append(job)  # may pass the capacity by one: it was admitted long ago
+        for lost in over:
+            _end(lost, _reason(lost))
+        if urgent and not aside:
+            gave_way = Busy("gave way to a more urgent request: ask again later")
+            _end(job, _reason(job) if job.cancelled else gave_way)
+        return urgent
+
+
+def _reason(job: Job[Any]) -> Exception:
+    if job.cancelled:
+        return RequestCancelled("the request was cancelled before its answer was complete")
+    return RequestTimeout("the request ran past its timeout: allow more time or ask for fewer tokens")
+
+
+def _close(job: Job[Any]) -> None:
+    if job.steps is not None:
+        job.steps.close()
+        job.steps = None  # a held Future must not hold the KV cache too
+
+
+def _end(job: Job[Any], error: BaseException) -> None:
+    _close(job)
+    job.future.set_exception(error)

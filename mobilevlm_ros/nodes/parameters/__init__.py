@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's parameters: one table, and what guards it."""

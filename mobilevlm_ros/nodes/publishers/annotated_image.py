@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""~/annotated_image: what the cameras show, with the last caption and answer, and the monitors as lamps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from time import monotonic
+
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+
+from mobilevlm_ros.errors import MobileVLMError
+from mobilevlm_ros.inference.monitoring.hysteresis import State
+from mobilevlm_ros.inference.types import Answer, Frame
+from mobilevlm_ros.nodes.cameras.camera import Camera
+from mobilevlm_ros.nodes.publishers.captions import Captioner
+from mobilevlm_ros.nodes.publishers.monitors import Monitors, Watch
+from mobilevlm_ros.nodes.services.ask_server import AskServer
+from mobilevlm_ros.nodes.services.responses import header_of
+from mobilevlm_ros.ros.annotation import BLUE, GREEN, GREY, RED, Lamp, Line, overlay
+from mobilevlm_ros.ros.image_messages import image_message
+
+_COLORS = {State.RAISED: RED, State.CLEAR: GREEN, State.UNKNOWN: GREY}
+_SAME_TIME = 0.05
+"""Seconds between a caption's frame and the one it is drawn on, up to which it is not dated."""
+
+
+class AnnotatedImages:
+    """Publishes up to `annotated_rate` pictures per second and camera, only while somebody listens."""
+
+    def __init__(self, node: Node, ask_server: AskServer, captioner: Captioner, monitors: Monitors) -> None:
+        self._node = node
+        self._ask_server = ask_server
+        self._captioner = captioner
+        self._monitors = monitors
+        self._publisher = node.create_publisher(Image, "~/annotated_image", 1)
+        self._due: dict[str, float] = {}  # by camera, monotonic
+        self._shown: dict[str, Frame] = {}
+
+    @property
+    def listeners(self) -> int:
+        """Subscriptions now."""
+        return int(self._publisher.get_subscription_count())
+
+    def close(self) -> None:
+        """Remove the topic."""
+        self._node.destroy_publisher(self._publisher)
+
+    def tick(self, cameras: Mapping[str, Camera]) -> None:
+        """Publish what is due; call it often."""
+        rate = self._node.get_parameter("annotated_rate").value
+        if rate <= 0 or not self.listeners:
+            self._shown.clear()
+            return
+        now = monotonic()
+        for name, camera in cameras.items():
+            if now < self._due.get(name, 0.0):
+                continue
+            self._due[name] = now + 1.0 / rate
+            try:
+                frame = camera.frame(self._node.get_parameter("max_age").value)
+            except MobileVLMError:
+                continue  # diagnostics say why
+            if frame is not self._shown.get(name):
+                self._shown[name] = frame
+                self._publisher.publish(self._draw(frame))
+
+    def _draw(self, frame: Frame) -> Image:
+        top: list[Line] = []
+        exchange = self._ask_server.exchanges.get(frame.camera)
+        if exchange is not None:
+            question, reply = exchange
+            top = [Line(question, GREY), Line(reply, BLUE)]
+        caption = self._captioner.latest(frame.camera)
+        bottom = [] if caption is None else [Line(_caption(frame, *caption))]
+        lamps = [lamp_of(watch) for watch in self._monitors.watches if watch.camera.name == frame.camera]
+        return image_message(overlay(frame.image, top, bottom, lamps), header_of(frame))
+
+
+def lamp_of(watch: Watch) -> Lamp:
+    """Red while raised, green while clear, a grey ring while nothing is known; with the last probability."""
+    label = watch.monitor.name
+    if not math.isnan(watch.probability):
+        label += f" {watch.probability:.2f}"
+    return Lamp(label, _COLORS[watch.state], watch.state is not State.UNKNOWN)
+
+
+def _caption(frame: Frame, about: Frame, answer: Answer) -> str:
+    """The caption, and how much older than the picture it is."""
+    text = f"{answer.text} ({answer.confidence:.2f})"
+    seconds = (frame.stamp_ns - about.stamp_ns) * 1e-9
+    return text if abs(seconds) < _SAME_TIME else f"{text} {seconds:.1f} s ago"

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where questions arrive: the `ask_image` service and the `ask` action."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any
+
+from mobilevlm_msgs.action import AskImage as AskImageAction
+from mobilevlm_msgs.msg import Status
+from mobilevlm_msgs.srv import AskImage
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.task import Future
+
+from mobilevlm_ros.errors import EngineError, MobileVLMError
+from mobilevlm_ros.inference.types import Answer
+from mobilevlm_ros.nodes.live_settings import LiveSettings
+from mobilevlm_ros.nodes.node_state import NodeState
+from mobilevlm_ros.nodes.services.pending_question import Counts, PendingQuestion, Progress, RequestContext
+from mobilevlm_ros.nodes.services.request_parser import EVERY, AskRequest, parse_request
+from mobilevlm_ros.nodes.services.responses import fill, fill_summary
+
+SERVICE_QOS = QoSProfile(depth=256, reliability=QoSReliabilityPolicy.RELIABLE)
+"""The default keeps 10 requests and silently drops the rest of a burst: its clients would wait for ever."""
+
+FRAME_POLL = 0.05
+"""Seconds between looks while a request waits for a frame."""
+
+
+class AskServer:
+    """Serves questions in every lifecycle state: a client gets the reason instead of waiting for a server.
+
+    Everything runs on the executor's thread unless it says otherwise.
+
+    Attributes:
+        counts: how questions ended.
+        last_latency: seconds from arrival to answer of the last answered question.
+        exchanges: by camera, the last question about one of its frames and the answer.
+        on_answer: called with each answer and the seconds since its request arrived.
+    """
+
+    def __init__(self, node: Node, node_state: NodeState) -> None:
+        self._node = node
+        self._node_state = node_state
+        self.on_answer: Callable[[Answer, float], None] | None = None
+        self._contexts: dict[object, RequestContext] = {}  # by goal id, or anything unique
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._group = ReentrantCallbackGroup()  # many requests may wait at once
+        self._conversations = LiveSettings(node, node_state)
+        self.reset()
+        self._service = node.create_service(
+            AskImage, "ask_image", self._on_request, qos_profile=SERVICE_QOS, callback_group=self._group
+        )
+        self._action = ActionServer(
+            node,
+            AskImageAction,
+            "ask",
+            execute_callback=self._on_goal,
+            cancel_callback=self._on_cancel,
+            callback_group=self._group,
+            goal_service_qos_profile=SERVICE_QOS,
+            result_service_qos_profile=SERVICE_QOS,
+            cancel_service_qos_profile=SERVICE_QOS,
+        )
+
+    def reset(self) -> None:
+        """Begin to count again."""
+        self.counts = Counts()
+        self.last_latency: float | None = None
+        self.exchanges: dict[str, tuple[str, str]] = {}
+
+    def cancel_all(self) -> None:
+        """Every question on its way gets CANCELLED."""
+        for context in list(self._contexts.values()):
+            context.cancel()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a question is on its way."""
+        return bool(self._contexts)
+
+    async def _on_request(self, request: AskImage.Request, response: AskImage.Response) -> AskImage.Response:
+        await self._serve(request, response, RequestContext())
+        return response
+
+    async def _on_goal(self, goal: Any) -> AskImageAction.Result:
+        result = AskImageAction.Result()
+        goal.publish_feedback(AskImageAction.Feedback(stage="waiting", camera=goal.request.camera))
+
+        def progress(pending: PendingQuestion, delta: str) -> None:  # on the inference thread
+            goal.publish_feedback(
+                AskImageAction.Feedback(
+                    stage=pending.stage,
+                    camera=pending.camera,
+                    text=pending.text,
+                    delta=delta,
+                    generated_tokens=pending.tokens,
+                )
+            )
+
+        await self._serve(goal.request, result, RequestContext(goal), progress)
+        if result.status.code == Status.OK:
+            goal.succeed()
+        elif result.status.code == Status.CANCELLED and goal.is_cancel_requested:
+            goal.canceled()
+        else:
+            goal.abort()
+        return result
+
+    def _on_cancel(self, goal: Any) -> CancelResponse:
+        context = self._contexts.get(bytes(goal.goal_id.uuid))
+        if context is not None:
+            context.cancel()
+        return CancelResponse.ACCEPT
+
+    async def _serve(
+        self, fields: Any, result: Any, context: RequestContext, progress: Progress | None = None
+    ) -> None:
+        """Fill `result` with the answer to `fields`, or with the reason why there is none. Never raises."""
+        key: object = context if context.goal is None else bytes(context.goal.goal_id.uuid)
+        self._contexts[key] = context
+        try:
+            presets = self._node_state.require().loaded.presets
+            questions = parse_request(fields, self._node, self._node_state.cameras, presets)
+            if fields.camera == EVERY and questions[0].camera is not None:
+                await self._answer_all(questions, result, context, progress)
+            else:
+                await self._answer(questions[0], result, context, progress)
+        except Exception as error:  # becomes the status: without a response the client would wait for ever
+            self._log(error)
+            fill(result, None, error, context.arrival)
+        finally:
+            self._contexts.pop(key, None)
+        if fields.question:  # without one it is a client that looks whether our responses reach it
+            self.counts.add(result.status.code)
+        if result.status.code == Status.OK:
+            self.last_latency = result.latency.total
+
+    async def _answer(
+        self, question: AskRequest, result: Any, context: RequestContext, progress: Progress | None
+    ) -> None:
+        while not self._ready(question, context):
+            await self._pause(FRAME_POLL)
+        pending: PendingQuestion | None = None
+        outcome: Answer | BaseException
+        try:
+            model = self._node_state.require()
+            context.check()
+            pending = context.pending = PendingQuestion(question, model, context.arrival)
+            outcome = await pending.answer(self._wake, progress)
+        except Exception as error:  # becomes the status
+            outcome = error
+            self._log(error)
+        finally:
+            context.pending = None
+        fill(result, pending, outcome, context.arrival)
+        if pending is None:
+            result.camera = question.label
+        if isinstance(outcome, Answer):
+            if question.camera is not None:
+                reply = outcome.text or f"not sure: {outcome.best_guess}"
+                self.exchanges[question.camera.name] = (question.request.question, reply)
+            if self.on_answer is not None:
+                self.on_answer(outcome, result.latency.total)
+
+    async def _answer_all(
+        self, questions: Sequence[AskRequest], result: Any, context: RequestContext, progress: Progress | None
+    ) -> None:
+        """Ask the cameras one after the other, those first that have a frame."""
+        parts = {question: AskImage.Response() for question in questions}
+        waiting = list(questions)
+        while waiting:
+            question = next((question for question in waiting if self._ready(question, context)), None)
+            if question is None:
+                await self._pause(FRAME_POLL)
+            else:
+                waiting.remove(question)
+                await self._answer(question, parts[question], context, progress)
+        fill_summary(result, list(parts.values()), context.arrival)
+
+    def _ready(self, question: AskRequest, context: RequestContext) -> bool:
+        """Whether to go on: there is a frame that will do, or waiting for one is over."""
+        model = self._node_state.model
+        if model is None or self._node_state.status.code != Status.OK or context.cancelled:
+            return True
+        limit = question.wait_for_frame
+        if question.timeout is not None:
+            limit = min(limit, question.timeout)
+        over = monotonic() - context.arrival >= limit
+        if not over and question.camera is not None:
+            question.camera.refresh()
+        # A frame meant by its stamp is looked for at once, so that it cannot leave the history meanwhile.
+        ready = question.ready(model.loaded.sessions) if question.stamp_ns or not over else True
+        return ready or over
+
+    def _log(self, error: Exception) -> None:
+        if isinstance(error, EngineError) or not isinstance(error, MobileVLMError):
+            self._node.get_logger().error(f"a question failed:\n{traceback.format_exc()}")
+
+    async def _pause(self, seconds: float) -> None:
+        over: Future = Future()
+        timer = self._node.create_timer(
+            seconds, lambda: over.set_result(None), self._group, clock=self._steady
+        )
+        await over
+        self._node.destroy_timer(timer)
+
+    def _wake(self) -> None:
+        executor = self._node.executor
+        if executor is not None:
+            executor.wake()

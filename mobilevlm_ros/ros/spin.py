@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a node until SIGINT or SIGTERM, and ends cleanly however often they come."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from time import monotonic
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+SHUTDOWN_GRACE = 0.3
+"""Seconds in which those who still wait for an answer are told that there will be none."""
+
+DELIVERY = 0.05
+"""Seconds for the results of goals, each of which is sent by a task of its own."""
+
+END_TIMEOUT = 1.5
+"""Seconds from a signal to the end of the process, whatever goes on: who sent it may kill us soon after."""
+
+
+def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
+    """Make a node and spin it in this thread; the exit code is 0 after a signal or a shutdown of the context.
+
+    Where the node has a method `close`, that ends its threads; it returns whether they ended within so many
+    seconds. Where it has an attribute `busy`, that is true while somebody waits for a response.
+
+    A signal only wakes a thread that asks the executor to stop: nothing is interrupted half way, and a second
+    Ctrl-C (a launch system and the terminal both send one) changes nothing.
+    """
+    _keep_buffers()
+    logging.basicConfig(level=logging.INFO, format="[%(levelname)s] [%(name)s]: %(message)s")
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    executor = SingleThreadedExecutor()
+    stop, ended = threading.Event(), threading.Event()
+
+    def end() -> None:
+        executor.create_task(stop.set)
+        if not ended.wait(END_TIMEOUT):
+            # In the middle of loading a bundle, or of a long step; nothing that holds outlives the process.
+            _exit_now()
+
+    _on_signal(end)
+    try:
+        node = make_node()
+    except Exception as error:
+        print(f"cannot start: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        ended.set()
+        return 1
+    executor.add_node(node)
+    while not stop.is_set() and _serve(executor, node):
+        pass
+    idle = node.close(1.0) if hasattr(node, "close") else True
+    _take_leave(executor, node)
+    # Others see a node until its last reference is gone: the executor has some, and its entities refer to it
+    # and it to them. One that only the end of the process takes away stays in their graph for another 20 s
+    # (Fast DDS's lease), and gets requests that were meant for its successor.
+    executor.shutdown()
+    node.destroy_node()
+    del node
+    gc.collect()
+    rclpy.try_shutdown()
+    for number in SIGNALS:  # one that comes while the interpreter ends must not change the exit code
+        signal.signal(number, signal.SIG_IGN)
+    ended.set()
+    if not idle:
+        _exit_now()  # the engine is still in the middle of a long step, which would hold up the interpreter
+    return 0
+
+
+def _serve(executor: SingleThreadedExecutor, node: Node, timeout: float | None = None) -> bool:
+    """Run one callback, waiting for it up to `timeout` seconds; False once the context is shut down."""
+    try:
+        executor.spin_once(timeout_sec=timeout)
+    except ExternalShutdownException:
+        return False
+    except Exception:  # one bad message must not end the node
+        node.get_logger().error(f"a callback failed:\n{traceback.format_exc()}")
+    return rclpy.ok()
+
+
+def _take_leave(executor: SingleThreadedExecutor, node: Node) -> None:
+    """Serve until nobody waits for an answer any more, at most FAREWELL seconds."""
+    if not getattr(node, "busy", False):
+        return
+    end = monotonic() + SHUTDOWN_GRACE
+    while node.busy and monotonic() < end and _serve(executor, node, 0.05):
+        pass
+    end = monotonic() + DELIVERY
+    while (rest := end - monotonic()) > 0 and _serve(executor, node, rest):
+        pass
+
+
+def _keep_buffers() -> None:
+    """Let glibc reuse the memory of images instead of mapping fresh pages for each one: taking a raw 720p
+    image costs a few times less. What a dropped bundle held still goes back, see `model.release_memory`.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the greatest that glibc takes
+        mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+
+
+def _exit_now() -> None:
+    """End the process without waiting for any thread."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _on_signal(action: Callable[[], object]) -> None:
+    """Call `action` once, on a thread of its own, when a signal comes.
+
+    Python runs signal handlers on the main thread between two byte codes, and that thread sleeps inside the
+    middleware. The wakeup descriptor is written at once, by the handler in C.
+    """
+    receiving, sending = os.pipe()
+    os.set_blocking(sending, False)
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(sending, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        os.read(receiving, 1)
+        action()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()

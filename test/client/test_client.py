@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The synchronous client and the command lines, in this process, against the real node."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+from mobilevlm_msgs.srv import AskImage
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.task import Future
+
+from mobilevlm_ros.cli import main as mobilevlm
+from mobilevlm_ros.client import AskImageClient
+from mobilevlm_ros.client import cli as client_cli
+from mobilevlm_ros.client import client as client_module
+from mobilevlm_ros.errors import ImageError, RequestTimeout
+
+ANY_AGE = ["--max-age", "-1", "--timeout", "60", "--wait-for-frame", "20"]
+Captured = pytest.CaptureFixture[str]
+
+
+@contextlib.contextmanager
+def serving(name: str, serve: Callable[[Any, Any], Any]) -> Iterator[None]:
+    """A server of AskImage on a thread of its own."""
+    context = Context()
+    rclpy.init(context=context)
+    server = rclpy.create_node("server", context=context)
+    server.create_service(AskImage, name, serve, callback_group=ReentrantCallbackGroup())
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(server)
+
+    def spin() -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            executor.spin()
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        yield
+    finally:
+        context.try_shutdown()
+        thread.join()
+
+
+def test_it_prints_answer_confidence_and_latency(node, capsys: Captured) -> None:
+    assert client_cli.main(["What is on the left?", "--max-tokens", "8", *ANY_AGE]) == 0
+    printed = capsys.readouterr().out
+    assert "confidence 0." in printed or "confidence 1." in printed
+    assert "encode" in printed and "onnxruntime" in printed
+
+
+def test_json_holds_the_whole_response(node, capsys: Captured) -> None:
+    assert client_cli.main(["Is it?", "--choices", "yes", "no", "--json", *ANY_AGE]) == 0
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert told["status"] == "OK" and told["answer"] in ("yes", "no")
+    assert set(told["choice_probabilities"]) == {"yes", "no"}
+    assert told["frame_id"] == "camera_optical_frame" and told["stamp"] > 0
+    assert set(told["latency"]) == {"queue", "encode", "prefill", "decode", "total"}
+
+
+def test_a_refusal_is_printed_and_makes_the_exit_code(node, capsys: Captured) -> None:
+    assert client_cli.main(["Is it?", "--camera", "rear"]) == 1
+    assert capsys.readouterr().out.startswith("UNKNOWN_CAMERA: no camera 'rear'")
+
+
+def test_ask_ros_streams_what_it_would_print_at_once(node, photo: Path, capsys: Captured) -> None:
+    """The same picture, sent along, whole and streamed."""
+    question = ["--ros", "What is this?", str(photo), "--max-tokens", "12", "--timeout", "60"]
+    assert mobilevlm(["ask", *question, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert mobilevlm(["ask", *question, "--stream"]) == 0
+    streamed = capsys.readouterr().out
+    assert streamed.splitlines()[0] == told["answer"] != ""
+    assert "confidence" in streamed.splitlines()[1]
+
+
+def test_ask_ros_of_every_camera(node, capsys: Captured) -> None:
+    arguments = ["ask", "--ros", "Is it?", "--camera", "*", "--choices", "yes", "no", "--max-age", "-1"]
+    assert mobilevlm(arguments) == 1  # nobody publishes 'silent'
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("NO_FRAME: ") and "see answers" in printed[0]
+    assert printed[1].startswith("  camera: ") and printed[2].startswith("  photo: ")
+    assert printed[4].startswith("  silent: NO_FRAME")
+
+
+def test_without_a_node_it_says_what_to_start() -> None:
+    with (
+        AskImageClient("nobody/ask_image") as lonely,
+        pytest.raises(RequestTimeout, match="start mobilevlm_node"),
+    ):
+        lonely.call(AskImage.Request(), timeout=0.1)
+
+
+@pytest.mark.parametrize("count", ["0", "-5", "5000000000"])
+def test_a_number_of_tokens_that_the_field_cannot_hold_is_refused(count: str, capsys: Captured) -> None:
+    assert client_cli.main(["Is it?", "--max-tokens", count]) == 1
+    assert f"max_tokens is {count}: give a number from 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a b", "1st", "a//b", "é"])
+def test_a_namespace_that_cannot_be_is_refused(name: str, capsys: Captured) -> None:
+    assert mobilevlm(["ask", "--ros", "Is it day?", "--namespace", name]) == 1
+    assert f"{name!r} cannot be a namespace" in capsys.readouterr().err
+
+
+def test_a_wait_that_cannot_be_is_refused_by_the_node(node, capsys: Captured) -> None:
+    assert client_cli.main(["Is it?", "--wait-for-frame", "-1"]) == 1
+    assert capsys.readouterr().out.startswith("INVALID_PARAMETER: wait_for_frame is -1")
+
+
+@pytest.mark.parametrize("picture", [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8)])
+def test_a_picture_that_is_no_rgb_is_refused_before_it_is_sent(picture: np.ndarray) -> None:
+    with AskImageClient("nobody/ask_image") as client, pytest.raises(ImageError, match="uint8"):
+        client.ask("Is it?", image=picture, timeout=0.1)
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0])
+def test_without_a_limit_of_its_own_the_client_waits(timeout: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "GRACE", 0.05)
+
+    def serve(request: Any, response: Any) -> Any:
+        time.sleep(0.3 if request.question else 0.0)  # longer than GRACE
+        response.answer = f"{request.timeout:g}"
+        return response
+
+    with serving("slow/ask_image", serve), AskImageClient("slow/ask_image") as client:
+        assert client.ask("really?", timeout=timeout).answer == f"{timeout:g}"
+
+
+def test_responses_that_get_lost_at_first_cost_no_question() -> None:
+    """A server that has not discovered its client yet drops its responses; this one drops two of them."""
+    asked: list[str] = []
+
+    async def serve(request: Any, response: Any) -> Any:
+        asked.append(request.question)
+        if len(asked) <= 2:
+            await Future()  # for ever
+        response.answer = request.question.upper()
+        return response
+
+    with serving("forgetful/ask_image", serve), AskImageClient("forgetful/ask_image") as client:
+        assert client.ask("really?", timeout=60.0).answer == "REALLY?"
+        assert client.ask("sure?", timeout=60.0).answer == "SURE?"
+    assert [question for question in asked if question] == ["really?", "sure?"]
+    assert asked.count("") >= 3
