@@ -29,7 +29,7 @@ import onnxruntime
 from mobilevlm_ros.engine.runtime import load_runtime
 from mobilevlm_ros.evaluation.latency.measure import machine
 from mobilevlm_ros.inference.assistant import Assistant
-from mobilevlm_ros.inference.types import Frame, Request
+from mobilevlm_ros.inference.types import Frame, Request, SamplingParams
 
 CURVE = (1, 2, 4, 8, 16)
 THINGS = (
@@ -44,7 +44,7 @@ THINGS = (
 )
 QUESTIONS = [f"Is there {thing}{where}?" for where in ("", " on the left") for thing in THINGS]
 CHOICES = [Request(question, choices=("yes", "no")) for question in QUESTIONS]
-FREE = [Request(f"Where is {thing}?", max_tokens=16) for thing in THINGS]
+FREE = [Request(f"Where is {thing}?", sampling=SamplingParams(max_tokens=16)) for thing in THINGS]
 OTHERS = ("encode", "first_token", "first_token_again", "side_by_side", "in_turn")
 
 
@@ -101,8 +101,10 @@ class _Contender:
         found = {
             "encode": _seconds(self.runtime.vision.encode, pixels),
             # To the first token: encode, prefill, and one token.
-            "first_token": _seconds(ask, new, Request(QUESTIONS[0], max_tokens=1)),
-            "first_token_again": _seconds(ask, new, Request(QUESTIONS[1], max_tokens=1)),
+            "first_token": _seconds(ask, new, Request(QUESTIONS[0], sampling=SamplingParams(max_tokens=1))),
+            "first_token_again": _seconds(
+                ask, new, Request(QUESTIONS[1], sampling=SamplingParams(max_tokens=1))
+            ),
             "side_by_side": _seconds(_finish, self.assistant.steps_many(new, FREE)),
             "in_turn": sum(_seconds(ask, new, request) for request in FREE),
         }

@@ -27,11 +27,12 @@ import numpy as np
 begin = time.monotonic()
 from mobilevlm_ros.engine.runtime import load_runtime
 from mobilevlm_ros.inference.assistant import Assistant
-from mobilevlm_ros.inference.types import Frame, Request
+from mobilevlm_ros.inference.types import Frame, Request, SamplingParams
 assistant = Assistant(load_runtime(sys.argv[1]))
 loaded = time.monotonic() - begin
 frame = Frame(np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8))
-asked = [assistant.ask(frame, Request(q, max_tokens=16)) for q in ("What is this?", "Is anybody there?")]
+short = SamplingParams(max_tokens=16)
+asked = [assistant.ask(frame, Request(q, sampling=short)) for q in ("What is this?", "Is anybody there?")]
 parts = [vars(a.latency) for a in asked]
 tokens = asked[0].generated_tokens
 print(json.dumps({"load": loaded, "first": parts[0], "second": parts[1], "tokens": tokens}))

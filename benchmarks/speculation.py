@@ -34,7 +34,7 @@ from mobilevlm_ros.inference.cache.prefill import PrefillResult
 from mobilevlm_ros.inference.generation.decoding import AnswerDecoder, Generation, decode
 from mobilevlm_ros.inference.generation.prompt_lookup import DRAFT_LENGTHS, Draft, is_length_invariant
 from mobilevlm_ros.inference.stopwatch import Stopwatch
-from mobilevlm_ros.inference.types import Answer, Frame, Request
+from mobilevlm_ros.inference.types import Answer, Frame, Request, SamplingParams
 from mobilevlm_ros.simulation.render import clearly_visible, observe
 from mobilevlm_ros.simulation.scene import Scene
 from mobilevlm_ros.simulation.scene_sampler import sample_scene
@@ -196,7 +196,7 @@ def replay(runtime: Runtime, prompts: int) -> dict[str, object]:
 def write(runtime: Runtime, read: PrefillResult, draft: Draft | None) -> tuple[Generation, float, int]:
     """An answer of TOKENS tokens, its seconds, and the decoder's runs."""
     read.cache.truncate(PROMPT)
-    writer = AnswerDecoder(Request("?", max_tokens=TOKENS), runtime.tokenizer, (), TOKENS)
+    writer = AnswerDecoder(SamplingParams(max_tokens=TOKENS), runtime.tokenizer, (), TOKENS)
     language = _Counting(runtime.language)
     steps = decode(read, writer, language, Stopwatch(), draft)
     start = perf_counter()

@@ -89,7 +89,7 @@ def main(args: argparse.Namespace) -> int:
         raise OptionError(f"--{given[0].replace('_', '-')} is for a running node: ask it with --ros QUESTION")
     from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.inference.assistant import Assistant
-    from mobilevlm_ros.inference.types import Frame, Request
+    from mobilevlm_ros.inference.types import AnswerFormat, Frame, Request, SamplingParams
     from mobilevlm_ros.processing.image_file import read_picture
 
     frame = Frame(read_picture(args.image))
@@ -97,17 +97,18 @@ def main(args: argparse.Namespace) -> int:
     request = Request(
         args.question,
         choices=tuple(args.choices),
-        max_tokens=64 if args.max_tokens is None else args.max_tokens,
-        temperature=args.temperature,
-        top_p=args.top_p,
-        seed=args.seed,
-        repetition_penalty=args.repetition_penalty,
-        stop=tuple(args.stop),
-        answer_format=args.answer_format,
-        minimum=args.minimum,
-        maximum=args.maximum,
-        json_schema=args.json_schema,
         abstain_threshold=args.abstain_threshold,
+        sampling=SamplingParams(
+            max_tokens=64 if args.max_tokens is None else args.max_tokens,
+            temperature=args.temperature,
+            top_p=args.top_p,
+            seed=args.seed,
+            repetition_penalty=args.repetition_penalty,
+            stop=tuple(args.stop),
+        ),
+        answer_format=AnswerFormat(
+            args.answer_format, minimum=args.minimum, maximum=args.maximum, json_schema=args.json_schema
+        ),
     )
     if args.json:
         answer = Assistant(runtime).ask(frame, request)

@@ -22,7 +22,7 @@ from mobilevlm_ros.inference.prompt.image_views import ImagePreparer
 from mobilevlm_ros.inference.prompt_builder import Prompt, PromptBuilder
 from mobilevlm_ros.inference.stopwatch import Stopwatch
 from mobilevlm_ros.inference.structured.grammar import GrammarCompiler
-from mobilevlm_ros.inference.types import Answer, Frame, Request
+from mobilevlm_ros.inference.types import Answer, Frame, Request, SamplingParams
 from mobilevlm_ros.inference.validate import MAX_QUESTION, check_frame, check_request
 
 CAPTION_PROMPT = "Describe the scene."
@@ -113,7 +113,9 @@ class Assistant:
 
     def caption(self, frame: Frame, prompt: str = CAPTION_PROMPT, max_tokens: int = 64) -> Steps:
         """Steps of a greedy description of the frame; the one before it, of the same camera, is its draft."""
-        return self._steps(frame, Request(prompt, max_tokens=max_tokens), drafted=True)
+        return self._steps(
+            frame, Request(prompt, sampling=SamplingParams(max_tokens=max_tokens)), drafted=True
+        )
 
     def steps(self, frame: Frame, request: Request, session: Session | None = None) -> Steps:
         """The same work as `ask`, one token boundary at a time; bad input raises at the first step.
@@ -150,7 +152,7 @@ class Assistant:
             prompts = {
                 i: self._prompter.prompt(frame, request, Session(), self.system_prompt)
                 for i, request in enumerate(checked)
-                if request.answer_format != "choice_list"
+                if request.answer_format.kind != "choice_list"
             }
             chosen = {i: prompt for i, prompt in prompts.items() if prompt.options.longest}
             found = yield from branching.choose_all(
@@ -179,12 +181,13 @@ class Assistant:
     ) -> Steps:
         """One question of a conversation; `spare` positions are left for the next ones, or for a draft."""
         language = self.runtime.language
-        constraint = yield from self._grammars.constraint(request)  # a useless schema costs nothing more
+        # A schema that cannot be used is refused before the picture is read.
+        constraint = yield from self._grammars.constraint(request.answer_format)
         watch = Stopwatch()
         with session.turn() as tail:
             if frame is session.frame and request.region is None:
                 request = replace(request, region=session.region, region_with_frame=session.region_with_frame)
-            if request.answer_format == "choice_list":
+            if request.answer_format.kind == "choice_list":
                 return apply_abstention((yield from self._list(frame, request, session)), request)
             prompt = self._prompter.prompt(frame, request, session, self.system_prompt)
             read = yield from self._reader.read(
@@ -219,7 +222,7 @@ class Assistant:
         return apply_abstention(answer, request)
 
     def _task(self, prompt: Prompt, request: Request) -> Generator[str, None, writing.Task]:
-        constraint = yield from self._grammars.constraint(request)
+        constraint = yield from self._grammars.constraint(request.answer_format)
         return writing.Task(
             prompt, self._writer(request, self._reader.positions(prompt.prompt_tokens), constraint)
         )
@@ -229,8 +232,8 @@ class Assistant:
     ) -> AnswerDecoder:
         """Of the answer to a prompt that takes so many positions; it leaves `spare` where more are left."""
         left = self.runtime.language.max_length - taken
-        limit = min(request.max_tokens, left - spare if left > spare else left)
-        return AnswerDecoder(request, self.runtime.tokenizer, self._stop_ids, limit, constraint)
+        limit = min(request.sampling.max_tokens, left - spare if left > spare else left)
+        return AnswerDecoder(request.sampling, self.runtime.tokenizer, self._stop_ids, limit, constraint)
 
     def _list(self, frame: Frame, request: Request, session: Session) -> Steps:
         """Each choice on its own, side by side; the conversation remembers one question and one answer."""

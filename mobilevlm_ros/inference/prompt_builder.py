@@ -84,7 +84,7 @@ class PromptBuilder:
         digests = [view.digest for view in views]
         system_prompt = request.system_prompt or session.system_prompt or system_prompt
         question = request.question
-        short = request.choices or request.answer_format in ("integer", "number")
+        short = request.choices or request.answer_format.kind in ("integer", "number")
         if short and not question.endswith(SHORT_ANSWER.strip()):
             question += SHORT_ANSWER
         options = ChoiceSet.of(request.choices, self._tokenizer, self._calibration)
@@ -93,7 +93,7 @@ class PromptBuilder:
             prompt_tokens = compose(self._template, self._tokenizer, system_prompt, digests, turns, question)
             return prompt_tokens, positions(prompt_tokens, self._image_tokens)
 
-        reserve = options.longest or min(request.max_tokens, ANSWER_ROOM)
+        reserve = options.longest or min(request.sampling.max_tokens, ANSWER_ROOM)
         limit = min(session.token_budget, self._context)
         turns = session.turns
         prompt_tokens, taken = atoms_after(turns)
@@ -107,4 +107,6 @@ class PromptBuilder:
                 f"{'its choices' if options.longest else 'an answer'}: shorten the question"
                 f"{' or the choices' if options.longest else ''}"
             )
-        return Prompt(prompt_tokens, views, question, turns, options, options.longest or request.max_tokens)
+        return Prompt(
+            prompt_tokens, views, question, turns, options, options.longest or request.sampling.max_tokens
+        )

@@ -37,6 +37,44 @@ class Region:
 
 
 @dataclass(frozen=True)
+class SamplingParams:
+    """How an answer's tokens are chosen, and when it ends.
+
+    Attributes:
+        max_tokens: most tokens that are generated, 1 to 4096.
+        temperature: 0 is greedy; above 0 samples (finite).
+        top_p: nucleus of the sampled distribution, in (0, 1].
+        seed: of the sampling (>= 0); the same seed gives the same answer.
+        repetition_penalty: above 1 makes tokens that the answer already holds less probable (0.5 to 2; 1 is
+            off).
+        stop: texts that end the answer where they appear; they are not part of it. At most 16.
+    """
+
+    max_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AnswerFormat:
+    """What an answer looks like.
+
+    Attributes:
+        kind: '' (free text, or one of the request's choices), 'integer', 'number', 'choice_list' or 'json'.
+        minimum, maximum: range of an 'integer' or 'number', where minimum < maximum; both 0: any.
+        json_schema: the JSON Schema of a 'json' answer, as text.
+    """
+
+    kind: str = ""
+    minimum: float = 0.0
+    maximum: float = 0.0
+    json_schema: str = ""
+
+
+@dataclass(frozen=True)
 class Request:
     """A question about one frame.
 
@@ -48,16 +86,8 @@ class Request:
         region: the part of the picture that is asked about; None: all of it (in a session, on the frame of
             the question before: the part that one was about).
         region_with_frame: with a region, show the whole picture and the part; else the part alone.
-        answer_format: '' (free text, or one of the choices), 'integer', 'number', 'choice_list' or 'json'.
-        minimum, maximum: range of an 'integer' or 'number', where minimum < maximum.
-        json_schema: the JSON Schema of a 'json' answer, as text.
-        max_tokens: upper bound of generated tokens (> 0).
-        temperature: 0 is greedy; above 0 samples (>= 0, finite).
-        top_p: nucleus of the sampled distribution, in (0, 1].
-        seed: of the sampling (>= 0); the same seed gives the same answer.
-        repetition_penalty: above 1 makes tokens that the answer already holds less probable (0.5 to 2; 1 is
-            off).
-        stop: texts that end the answer where they appear.
+        sampling: how the answer's tokens are chosen, and when it ends.
+        answer_format: what the answer looks like.
     """
 
     question: str
@@ -66,16 +96,8 @@ class Request:
     system_prompt: str = ""
     region: Region | None = None
     region_with_frame: bool = False
-    answer_format: str = ""
-    minimum: float = 0.0
-    maximum: float = 0.0
-    json_schema: str = ""
-    max_tokens: int = 64
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    repetition_penalty: float = 1.0
-    stop: tuple[str, ...] = ()
+    sampling: SamplingParams = SamplingParams()
+    answer_format: AnswerFormat = AnswerFormat()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from mobilevlm_ros.errors import ImageError, OptionError, QuestionError
 from mobilevlm_ros.inference.structured.formats import check_format
-from mobilevlm_ros.inference.types import Frame, Region, Request
+from mobilevlm_ros.inference.types import Frame, Region, Request, SamplingParams
 
 MAX_QUESTION = 2000
 """Characters in a question. About a quarter of the 2048-token context of MobileLLaMA, far above any real
@@ -49,25 +49,28 @@ def check_request(request: Request, max_question: int = MAX_QUESTION) -> Request
         )
     if request.region_with_frame and request.region is None:
         raise OptionError("region_with_frame is set without a region: give the region too")
-    if request.max_tokens <= 0 or request.max_tokens > MAX_TOKENS:
-        raise OptionError(f"max_tokens is {request.max_tokens}: give a number from 1 to {MAX_TOKENS}")
-    if not math.isfinite(request.temperature) or request.temperature < 0:
-        raise OptionError(
-            f"temperature is {request.temperature}: give 0 (greedy) or a positive finite number"
-        )
-    if not 0 < request.top_p <= 1:
-        raise OptionError(f"top_p is {request.top_p}: give a number above 0 and up to 1")
-    if request.seed < 0:
-        raise OptionError(f"seed is {request.seed}: give 0 or a positive number")
-    if not 0.5 <= request.repetition_penalty <= 2:
-        raise OptionError(
-            f"repetition_penalty is {request.repetition_penalty}: give a number from 0.5 to 2 (1 is off)"
-        )
-    if len(request.stop) > MAX_STOPS or not all(request.stop):
-        raise OptionError(
-            f"stop holds {len(request.stop)} texts: give at most {MAX_STOPS}, none of them empty"
-        )
+    check_sampling(request.sampling)
     return dataclasses.replace(request, question=question, system_prompt=system_prompt, choices=choices)
+
+
+def check_sampling(params: SamplingParams) -> None:
+    """Raises OptionError for a value out of range."""
+    if params.max_tokens <= 0 or params.max_tokens > MAX_TOKENS:
+        raise OptionError(f"max_tokens is {params.max_tokens}: give a number from 1 to {MAX_TOKENS}")
+    if not math.isfinite(params.temperature) or params.temperature < 0:
+        raise OptionError(f"temperature is {params.temperature}: give 0 (greedy) or a positive finite number")
+    if not 0 < params.top_p <= 1:
+        raise OptionError(f"top_p is {params.top_p}: give a number above 0 and up to 1")
+    if params.seed < 0:
+        raise OptionError(f"seed is {params.seed}: give 0 or a positive number")
+    if not 0.5 <= params.repetition_penalty <= 2:
+        raise OptionError(
+            f"repetition_penalty is {params.repetition_penalty}: give a number from 0.5 to 2 (1 is off)"
+        )
+    if len(params.stop) > MAX_STOPS or not all(params.stop):
+        raise OptionError(
+            f"stop holds {len(params.stop)} texts: give at most {MAX_STOPS}, none of them empty"
+        )
 
 
 def check_system_prompt(text: str) -> str:

@@ -12,7 +12,7 @@ from mobilevlm_ros.engine.bundle import Bundle
 from mobilevlm_ros.engine.runtime import Runtime, shipped_bundle
 from mobilevlm_ros.errors import BundleError, EngineError
 from mobilevlm_ros.inference.assistant import Assistant
-from mobilevlm_ros.inference.types import Frame, Request
+from mobilevlm_ros.inference.types import Frame, Request, SamplingParams
 from mobilevlm_ros.simulation.questions import describe
 from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene_sampler import sample_scene
@@ -23,8 +23,9 @@ SEED = 5
 SIZE = (640, 480)
 """Pixels of the picture."""
 
-_DESCRIBE = Request("Describe the scene.", max_tokens=32)
-_GLANCE = Request("Describe the scene.", max_tokens=4)  # enough to see that it speaks
+_DESCRIBE = Request("Describe the scene.", sampling=SamplingParams(max_tokens=32))
+# Enough to see that it speaks.
+_GLANCE = Request("Describe the scene.", sampling=SamplingParams(max_tokens=4))
 _PATH = Request("Can I drive on?", choices=("yes", "no"))
 _BLOCKED = "no"
 

@@ -9,12 +9,16 @@ from mobilevlm_ros.errors import ContextOverflow, ImageError, RequestCancelled
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.choices.scoring import SHORT_ANSWER
 from mobilevlm_ros.inference.generation.sampling import log_softmax
-from mobilevlm_ros.inference.types import Frame, Request
+from mobilevlm_ros.inference.types import Frame, Request, SamplingParams
 from mobilevlm_ros.processing.image import prepare
 from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN
 
-ASKED = Request("What is on the left?", max_tokens=12)
+ASKED = Request("What is on the left?", sampling=SamplingParams(max_tokens=12))
+
+
+def sampled(request: Request, **params: object) -> Request:
+    return dataclasses.replace(request, sampling=dataclasses.replace(request.sampling, **params))
 
 
 @pytest.fixture
@@ -33,7 +37,7 @@ def from_scratch(runtime: Runtime, frame: Frame, request: Request) -> tuple[list
     language = runtime.language
     ids: list[int] = []
     odds: list[float] = []
-    while len(ids) < request.max_tokens:
+    while len(ids) < request.sampling.max_tokens:
         before, after = (np.array(part, np.int64) for part in (prompt[:at], [*prompt[at + 1 :], *ids]))
         embeddings = np.concatenate((language.embed(before), image, language.embed(after)))
         logits = log_softmax(language.forward(embeddings[None], language.new_cache()))[0, -1]
@@ -51,7 +55,7 @@ def test_answers_as_a_run_without_any_cache(assistant: Assistant, runtime: Runti
     assert answer.text == runtime.tokenizer.decode(ids).strip()
     assert answer.generated_tokens == len(ids)
     assert answer.confidence == pytest.approx(min(odds), rel=0.02)
-    assert answer.finish_reason == ("length" if len(ids) == ASKED.max_tokens else "stop")
+    assert answer.finish_reason == ("length" if len(ids) == ASKED.sampling.max_tokens else "stop")
 
 
 def test_a_follow_up_reuses_the_image_and_answers_the_same(assistant: Assistant, frame: Frame) -> None:
@@ -86,7 +90,11 @@ def test_frames_are_told_apart_by_content_not_by_stamp(
 def test_questions_that_interleave_do_not_disturb_each_other(
     assistant: Assistant, frame: Frame, other_frame: Frame
 ) -> None:
-    requests = [ASKED, Request("Is there a cone?", max_tokens=12), Request("How many?", max_tokens=12)]
+    requests = [
+        ASKED,
+        Request("Is there a cone?", sampling=SamplingParams(max_tokens=12)),
+        Request("How many?", sampling=SamplingParams(max_tokens=12)),
+    ]
     jobs = [(f, r) for r in requests for f in (frame, other_frame)]
     expected = [Assistant(assistant.runtime).ask(f, r).text for f, r in jobs]
     running = [assistant.steps(f, r) for f, r in jobs]
@@ -114,7 +122,7 @@ def test_a_stop_text_ends_the_answer_and_is_not_shown(assistant: Assistant, fram
     whole = assistant.ask(frame, ASKED).text
     stop = whole[len(whole) // 2 :][:2]
     deltas: list[str] = []
-    answer = assistant.ask(frame, dataclasses.replace(ASKED, stop=(stop,)), on_text=deltas.append)
+    answer = assistant.ask(frame, sampled(ASKED, stop=(stop,)), on_text=deltas.append)
     assert answer.text == whole[: whole.index(stop)].strip()
     assert stop not in "".join(deltas)
     assert answer.finish_reason == "stop"
@@ -125,7 +133,7 @@ def test_cancelling_stops_at_the_next_token(assistant: Assistant, frame: Frame) 
     with pytest.raises(RequestCancelled):
         assistant.ask(
             frame,
-            dataclasses.replace(ASKED, stop=("never",)),
+            sampled(ASKED, stop=("never",)),
             should_stop=lambda: len(deltas) >= 2,
             on_text=deltas.append,
         )
@@ -157,7 +165,7 @@ def test_choices_ask_for_a_short_answer_once(assistant: Assistant, frame: Frame)
 
 
 def test_the_same_seed_samples_the_same_answer(assistant: Assistant, frame: Frame) -> None:
-    request = dataclasses.replace(ASKED, temperature=1.5, seed=7)
+    request = sampled(ASKED, temperature=1.5, seed=7)
     assert assistant.ask(frame, request).text == assistant.ask(frame, request).text
 
 
@@ -180,7 +188,7 @@ def test_an_answer_ends_where_the_context_does(assistant: Assistant, frame: Fram
     words = assistant.runtime.language.max_length
     while True:  # the longest question that still fits, give or take
         try:
-            answer = assistant.ask(frame, Request("a " * words, max_tokens=4096))
+            answer = assistant.ask(frame, Request("a " * words, sampling=SamplingParams(max_tokens=4096)))
             break
         except ContextOverflow:
             words -= 5
@@ -203,5 +211,8 @@ def test_an_array_that_is_no_picture_is_refused(assistant: Assistant, image: np.
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2000), (3000, 2)])
 def test_odd_shapes_are_answered(assistant: Assistant, shape: tuple[int, int]) -> None:
-    answer = assistant.ask(Frame(np.full((*shape, 3), 90, np.uint8)), Request("What is it?", max_tokens=2))
+    answer = assistant.ask(
+        Frame(np.full((*shape, 3), 90, np.uint8)),
+        Request("What is it?", sampling=SamplingParams(max_tokens=2)),
+    )
     assert answer.prompt_tokens > assistant.runtime.vision.num_tokens

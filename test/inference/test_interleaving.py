@@ -24,7 +24,7 @@ from mobilevlm_ros.errors import Busy
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.cache.sessions import Session, SessionStore
 from mobilevlm_ros.inference.prompt.conversation import Turn
-from mobilevlm_ros.inference.types import Answer, Frame, Region, Request
+from mobilevlm_ros.inference.types import Answer, Frame, Region, Request, SamplingParams
 from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene_sampler import sample_scene
 
@@ -35,10 +35,10 @@ ROUNDING = 0.03
 prompt, and 8-bit activations round one way or the other (logits of nano differ by up to 0.05).
 """
 QUESTIONS = (
-    Request("What is on the left?", max_tokens=8),
+    Request("What is on the left?", sampling=SamplingParams(max_tokens=8)),
     Request("Is there a cone?", choices=("yes", "no")),
     Request("What is it?", choices=("a red ball", "a cone"), system_prompt="You see a road."),
-    Request("What colour is it?", max_tokens=5, region=Region(20, 20, 90, 70)),
+    Request("What colour is it?", region=Region(20, 20, 90, 70), sampling=SamplingParams(max_tokens=5)),
     Request("Is it near?", choices=("yes", "no"), region=Region(20, 20, 90, 70), region_with_frame=True),
 )
 requests = st.sampled_from(QUESTIONS)
@@ -93,7 +93,7 @@ class Interleaving(RuleBasedStateMachine):
                 system_prompt=system,
                 region=region,
                 region_with_frame=both,
-                max_tokens=request.max_tokens,
+                sampling=request.sampling,
             )
             self.known[key] = Assistant(self.runtime, prefix_budget=0).ask(self.frames[frame], asked, alone)
         return self.known[key]
@@ -103,7 +103,7 @@ class Interleaving(RuleBasedStateMachine):
     def begin(self, frame: int, request: Request, caption: bool) -> None:
         if caption:
             request = QUESTIONS[0]
-            steps = self.assistant.caption(self.frames[frame], request.question, request.max_tokens)
+            steps = self.assistant.caption(self.frames[frame], request.question, request.sampling.max_tokens)
         else:
             steps = self.assistant.steps(self.frames[frame], request)
         self.running.append(Running(steps, [self.expect(frame, request)]))

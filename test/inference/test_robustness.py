@@ -15,9 +15,9 @@ from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import ContextOverflow, EngineError, OptionError, RequestCancelled, RequestTimeout
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.cache.sessions import Session, SessionStore
-from mobilevlm_ros.inference.types import Frame, Request
+from mobilevlm_ros.inference.types import Frame, Request, SamplingParams
 
-ASKED = Request("What is on the left?", max_tokens=12)
+ASKED = Request("What is on the left?", sampling=SamplingParams(max_tokens=12))
 YES_NO = Request("Is it red?", choices=("yes", "no", "a red car"))
 
 
@@ -107,7 +107,7 @@ def test_a_session_survives_an_engine_that_fails_in_its_second_turn(
     assistant.ask(frame, ASKED, session)
     language._left = at
     with pytest.raises(EngineError, match="disappeared"):
-        assistant.ask(frame, replace(ASKED, stop=("never",)), session)
+        assistant.ask(frame, replace(ASKED, sampling=SamplingParams(max_tokens=12, stop=("never",))), session)
     expected = Session()
     untouched = Assistant(runtime)
     untouched.ask(frame, ASKED, expected)
@@ -128,7 +128,7 @@ def test_memory_that_runs_out_gives_back_the_kept_pictures(runtime: Runtime, fra
 
 def test_no_tokens_are_refused(runtime: Runtime, frame: Frame) -> None:
     with pytest.raises(OptionError, match="max_tokens is 0: give a number from 1"):
-        Assistant(runtime).ask(frame, Request("What is it?", max_tokens=0))
+        Assistant(runtime).ask(frame, Request("What is it?", sampling=SamplingParams(max_tokens=0)))
 
 
 def test_a_prompt_and_its_longest_choice_must_fit(runtime: Runtime, frame: Frame) -> None:
@@ -171,7 +171,12 @@ def test_a_thousand_cancels_leave_memory_flat(runtime: Runtime, frame: Frame, ot
     store = SessionStore(max_sessions=3, byte_budget=2 << 20)
     kind = type(runtime.language.new_cache(1, 1))
     chance = random.Random(0)
-    requests = (ASKED, YES_NO, replace(ASKED, system_prompt="You see a road."), replace(ASKED, max_tokens=30))
+    requests = (
+        ASKED,
+        YES_NO,
+        replace(ASKED, system_prompt="You see a road."),
+        replace(ASKED, sampling=SamplingParams(max_tokens=30)),
+    )
     assistant.ask(frame, ASKED)
     before, floor = alive(kind), 0
     for round_ in range(1000):

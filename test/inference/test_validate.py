@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilevlm_ros.errors import OptionError, QuestionError
-from mobilevlm_ros.inference.types import Request
+from mobilevlm_ros.inference.types import Request, SamplingParams
 from mobilevlm_ros.inference.validate import MAX_CHOICES, MAX_QUESTION, check_request
 
 
@@ -77,7 +77,7 @@ def test_choices_that_cannot_be_told_apart_or_read_are_refused(choices: tuple[st
 )
 def test_options_out_of_range_name_the_field(fields: dict) -> None:
     with pytest.raises(OptionError, match=next(iter(fields))):
-        check_request(Request("Is it?", **fields))
+        check_request(Request("Is it?", sampling=SamplingParams(**fields)))
 
 
 @given(st.text(alphabet=st.characters(), max_size=300))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
-from mobilevlm_ros.inference.types import Answer, Latency, Request
+from mobilevlm_ros.inference.types import Answer, AnswerFormat, Latency, Request
 
 NONE = "none"
 BLANK = "{}"
@@ -21,7 +21,7 @@ def questions(request: Request) -> list[Request]:
             request,
             question=_ask(request.question, choice),
             choices=("yes", "no"),
-            answer_format="",
+            answer_format=AnswerFormat(),
             abstain_threshold=0.0,
         )
         for choice in request.choices

@@ -16,7 +16,7 @@ from mobilevlm_ros.inference.generation.prompt_lookup import Draft
 from mobilevlm_ros.inference.generation.sampling import Sampler
 from mobilevlm_ros.inference.generation.stop_strings import StopFilter
 from mobilevlm_ros.inference.stopwatch import Stopwatch
-from mobilevlm_ros.inference.types import Answer, Request
+from mobilevlm_ros.inference.types import Answer, SamplingParams
 from mobilevlm_ros.processing.tokenizer import StreamDecoder, Tokenizer
 
 
@@ -33,8 +33,11 @@ class TokenConstraint(Protocol):
     def accept(self, token: int) -> None:
         """Take note of the token that was chosen, a stop token too."""
 
-    def check(self, text: str, limit: int) -> None:
-        """Raise a MobileVLMError when the whole answer, cut at `limit` tokens, is not of the form."""
+    def check(self, text: str, limit: int, max_tokens: int) -> None:
+        """Raise a MobileVLMError when the whole answer does not have the form.
+
+        It could have at most `limit` tokens: max_tokens, or fewer where the context was full.
+        """
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class AnswerDecoder:
     """Writes one answer: chooses each token from the logits after the one before.
 
     Args:
-        request: how to sample, and when to end.
+        sampling: how to choose tokens, and when to end.
         tokenizer: of the bundle.
         stop_ids: tokens that end an answer.
         limit: most tokens that it may have.
@@ -76,7 +79,7 @@ class AnswerDecoder:
 
     def __init__(
         self,
-        request: Request,
+        sampling: SamplingParams,
         tokenizer: Tokenizer,
         stop_ids: Collection[int],
         limit: int,
@@ -88,8 +91,9 @@ class AnswerDecoder:
         self._stop_ids = stop_ids if constraint is None else {*stop_ids, tokenizer.eos_id}
         self.limit = limit
         self._constraint = constraint
-        self._sampler = Sampler(request.temperature, request.top_p, request.seed, request.repetition_penalty)
-        self._stream, self._shown = StreamDecoder(tokenizer), StopFilter(request.stop)
+        self._max_tokens = sampling.max_tokens
+        self._sampler = Sampler(sampling)
+        self._stream, self._shown = StreamDecoder(tokenizer), StopFilter(sampling.stop)
         self._pieces: list[str] = []
         self._probabilities: list[float] = []
 
@@ -127,7 +131,7 @@ class AnswerDecoder:
         self._pieces.append(self._shown.push(self._stream.flush()) + self._shown.flush())
         text = "".join(self._pieces).strip()
         if self._constraint is not None:
-            self._constraint.check(text, self.limit)
+            self._constraint.check(text, self.limit, self._max_tokens)
         # A sentence is as sure as its least sure word.
         return Generation(text, tuple(self.tokens), min(self._probabilities, default=0.0), self.finish)
 

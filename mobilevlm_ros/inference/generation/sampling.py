@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.errors import EngineError
+from mobilevlm_ros.inference.types import SamplingParams
+
+GREEDY = SamplingParams()
 
 
 def log_softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -35,13 +38,9 @@ class Sampler:
     tokens.
     """
 
-    def __init__(
-        self, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0, repetition_penalty: float = 1.0
-    ) -> None:
-        self.temperature = temperature
-        self.top_p = top_p
-        self.repetition_penalty = repetition_penalty
-        self._random = np.random.default_rng(seed)
+    def __init__(self, params: SamplingParams = GREEDY) -> None:
+        self.params = params
+        self._random = np.random.default_rng(params.seed)
         self._said: set[int] = set()
 
     def pick(self, logits: NDArray[np.float32], mask: NDArray[np.bool_] | None = None) -> tuple[int, float]:
@@ -55,28 +54,27 @@ class Sampler:
             log_probs, penalised = (
                 log_softmax(np.where(mask, values, -np.inf)) for values in (log_probs, penalised)
             )
-        token = int(penalised.argmax()) if self.temperature <= 0 else self._draw(penalised)
+        token = int(penalised.argmax()) if self.params.temperature <= 0 else self._draw(penalised)
         self._said.add(token)
         return token, float(np.exp(log_probs[token]))
 
     def _penalise(self, logits: NDArray[np.float32], log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Repetition penalty of CTRL (arXiv 1909.05858) on the raw logits, as everybody implements it."""
-        if self.repetition_penalty == 1.0 or not self._said:
+        penalty = self.params.repetition_penalty
+        if penalty == 1.0 or not self._said:
             return log_probs
         values = np.asarray(logits, dtype=np.float64).copy()
         said = list(self._said)
-        values[said] = np.where(
-            values[said] > 0, values[said] / self.repetition_penalty, values[said] * self.repetition_penalty
-        )
+        values[said] = np.where(values[said] > 0, values[said] / penalty, values[said] * penalty)
         return log_softmax(values.astype(np.float32))
 
     def _draw(self, log_probs: NDArray[np.float64]) -> int:
         # Subtract the peak before dividing: a tiny temperature must not overflow.
-        scaled = np.exp((log_probs - log_probs.max()) / self.temperature)
+        scaled = np.exp((log_probs - log_probs.max()) / self.params.temperature)
         probs = scaled / scaled.sum()
         order = np.argsort(-probs, kind="stable")
         cumulative = np.cumsum(probs[order])
         # The smallest set whose mass reaches top_p; the first token always stays in.
-        kept = order[: int(np.searchsorted(cumulative, self.top_p * (1 - 1e-12))) + 1]
+        kept = order[: int(np.searchsorted(cumulative, self.params.top_p * (1 - 1e-12))) + 1]
         weights = probs[kept] / probs[kept].sum()
         return int(self._random.choice(kept, p=weights))

@@ -8,7 +8,7 @@ import math
 
 from mobilevlm_ros.errors import OptionError
 from mobilevlm_ros.inference.structured.decimals import decimal_pattern
-from mobilevlm_ros.inference.types import Request
+from mobilevlm_ros.inference.types import AnswerFormat, Request
 
 ANSWER_FORMATS = ("integer", "number", "choice_list", "json")
 TYPED = ("integer", "number", "json")
@@ -25,35 +25,37 @@ MAX_SCHEMA = 65_536
 
 
 def check_format(request: Request) -> None:
-    """Raises OptionError where answer_format, minimum, maximum, json_schema, choices and stop disagree."""
+    """Raises OptionError where the answer's format, its range or schema, choices and stop disagree."""
     form = request.answer_format
-    if form not in ("", *ANSWER_FORMATS):
+    if form.kind not in ("", *ANSWER_FORMATS):
         raise OptionError(
-            f"answer_format is {form!r}: leave it empty for free text, or give one of "
+            f"answer_format is {form.kind!r}: leave it empty for free text, or give one of "
             + ", ".join(ANSWER_FORMATS)
         )
-    if form == "choice_list" and not request.choices:
+    if form.kind == "choice_list" and not request.choices:
         raise OptionError("answer_format 'choice_list' is given without choices: list at least two")
-    if form in TYPED and request.choices:
-        raise OptionError(f"answer_format {form!r} and choices contradict each other: leave one of them out")
-    if form and request.stop:
-        raise OptionError(f"stop cuts an answer that has a format ({form}): leave stop empty")
-    if form in ("integer", "number"):
-        number_pattern(request)
-    elif request.minimum != 0 or request.maximum != 0:
+    if form.kind in TYPED and request.choices:
         raise OptionError(
-            f"minimum and maximum are {request.minimum:g} and {request.maximum:g}, which only answer_format "
+            f"answer_format {form.kind!r} and choices contradict each other: leave one of them out"
+        )
+    if form.kind and request.sampling.stop:
+        raise OptionError(f"stop cuts an answer that has a format ({form.kind}): leave stop empty")
+    if form.kind in ("integer", "number"):
+        number_pattern(form)
+    elif form.minimum != 0 or form.maximum != 0:
+        raise OptionError(
+            f"minimum and maximum are {form.minimum:g} and {form.maximum:g}, which only answer_format "
             "'integer' or 'number' uses: leave them 0"
         )
-    if form == "json":
-        read_schema(request.json_schema)
-    elif request.json_schema:
+    if form.kind == "json":
+        read_schema(form.json_schema)
+    elif form.json_schema:
         raise OptionError("json_schema is given, which only answer_format 'json' uses: leave it empty")
 
 
-def number_pattern(request: Request) -> str:
+def number_pattern(form: AnswerFormat) -> str:
     """Regular expression of an 'integer' or 'number'. Raises OptionError for a range that cannot be used."""
-    low, high = request.minimum, request.maximum
+    low, high = form.minimum, form.maximum
     if low == high == 0:
         low, high = -LARGEST, LARGEST
     if not (math.isfinite(low) and math.isfinite(high) and max(abs(low), abs(high)) <= LARGEST):
@@ -63,10 +65,10 @@ def number_pattern(request: Request) -> str:
             f"minimum {low:g} is not below maximum {high:g}: give minimum < maximum, or leave both 0 for "
             "any number"
         )
-    pattern = decimal_pattern(low, high, 0 if request.answer_format == "integer" else PLACES)
+    pattern = decimal_pattern(low, high, 0 if form.kind == "integer" else PLACES)
     if not pattern:
         raise OptionError(
-            f"no {request.answer_format} lies between minimum {low:g} and maximum {high:g}: widen the range"
+            f"no {form.kind} lies between minimum {low:g} and maximum {high:g}: widen the range"
         )
     return pattern
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mobilevlm_ros.errors import EngineError, IncompleteAnswer, OptionError, Unsupported
 from mobilevlm_ros.inference.structured.formats import TYPED, number_pattern, read_schema
 from mobilevlm_ros.inference.structured.schema_probe import probe
-from mobilevlm_ros.inference.types import Request
+from mobilevlm_ros.inference.types import AnswerFormat
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 
 _KEPT = 64
@@ -46,8 +46,8 @@ class GrammarCompiler:
         self._vocabulary: Any = None
         self._schemas: dict[str, tuple[str, str]] = {}  # grammar and complaint
 
-    def constraint(self, request: Request) -> Generator[str, None, Constraint | None]:
-        """The constraint of an answer's format, or None where the request's has none to enforce.
+    def constraint(self, form: AnswerFormat) -> Generator[str, None, Constraint | None]:
+        """What enforces a format, token by token; None where there is nothing to enforce.
 
         Yields '' while a schema that is new is tried out.
 
@@ -56,23 +56,23 @@ class GrammarCompiler:
                 not supported, or is too complex.
             Busy: it could not be tried out.
         """
-        if request.answer_format not in TYPED:
+        if form.kind not in TYPED:
             return None
-        library = _library(request.answer_format)
+        library = _library(form.kind)
         if self._vocabulary is None:
             self._vocabulary = library.LLTokenizer(_Vocabulary(self._tokenizer), slices=[])
         limits = library.LLParserLimits(verbose_errors=False)
-        grammar = yield from self._grammar(request)
+        grammar = yield from self._grammar(form)
         matcher = library.LLMatcher(self._vocabulary, grammar, log_level=0, limits=limits)
         if matcher.is_error():
             raise _unusable(matcher.get_error())
-        return Constraint(matcher, self._vocab_size, self._stop_ids, request)
+        return Constraint(matcher, self._vocab_size, self._stop_ids, form)
 
-    def _grammar(self, request: Request) -> Generator[str, None, str]:
+    def _grammar(self, form: AnswerFormat) -> Generator[str, None, str]:
         """In llguidance's dialect of Lark. Every answer begins with a space: the tokenizer puts it there."""
-        if request.answer_format != "json":
-            return f'start: " " VALUE\nVALUE: /{number_pattern(request)}/\n'
-        text = request.json_schema
+        if form.kind != "json":
+            return f'start: " " VALUE\nVALUE: /{number_pattern(form)}/\n'
+        text = form.json_schema
         if text not in self._schemas:
             schema = {**_closed(read_schema(text)), "x-guidance": _JSON_STYLE}
             grammar = f'start: " " value\nvalue: %json {json.dumps(schema)}\n'
@@ -89,11 +89,11 @@ class GrammarCompiler:
 class Constraint:
     """The state of one answer. Use: `mask`, pick a token among them, `accept` it, until `finished`."""
 
-    def __init__(self, matcher: Any, vocab_size: int, stop_ids: frozenset[int], request: Request) -> None:
+    def __init__(self, matcher: Any, vocab_size: int, stop_ids: frozenset[int], form: AnswerFormat) -> None:
         self._matcher = matcher
         self._vocab_size = vocab_size
         self._stop_ids = stop_ids
-        self._request = request
+        self._form = form
         self._ended = False
 
     def mask(self) -> NDArray[np.bool_]:
@@ -124,20 +124,19 @@ class Constraint:
         """Whether the answer is complete and nothing else may follow."""
         return self._ended or (self._matcher.is_stopped() and not self._matcher.is_error())
 
-    def check(self, text: str, limit: int) -> None:
-        """Raises IncompleteAnswer if `text`, the answer so far, was cut off at so many tokens before it was
+    def check(self, text: str, limit: int, max_tokens: int) -> None:
+        """Raises IncompleteAnswer if `text`, the answer so far, was cut off at `limit` tokens before it was
         complete.
         """
-        request = self._request
         if not self.finished:
             bound = "max_tokens): allow more, or ask for less"
-            if limit < request.max_tokens:
+            if limit < max_tokens:
                 bound = "the context is full): shorten the question or the session"
             raise IncompleteAnswer(
-                f"the answer is not a complete {request.answer_format} after {limit} tokens ({bound}; "
+                f"the answer is not a complete {self._form.kind} after {limit} tokens ({bound}; "
                 f"so far {text[:80]!r}"
             )
-        if request.answer_format == "json":
+        if self._form.kind == "json":
             try:
                 json.loads(text)
             except ValueError as error:  # such as a number of more digits than Python reads

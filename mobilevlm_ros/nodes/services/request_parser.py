@@ -17,7 +17,7 @@ from rclpy.node import Node
 from mobilevlm_ros.errors import OptionError
 from mobilevlm_ros.inference.cache.sessions import Session, SessionStore
 from mobilevlm_ros.inference.prompt.presets import Preset, system_prompt
-from mobilevlm_ros.inference.types import Frame, Region, Request
+from mobilevlm_ros.inference.types import AnswerFormat, Frame, Region, Request, SamplingParams
 from mobilevlm_ros.inference.validate import check_request, clean_text
 from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.nodes.cameras.image_buffer import StampedImage
@@ -136,16 +136,20 @@ def parse_request(
             system_prompt=system_prompt(fields.system_prompt, fields.preset, presets),
             region=_region(fields.roi),
             region_with_frame=fields.roi_with_frame and _region(fields.roi) is not None,
-            answer_format=fields.answer_format,
-            minimum=fields.minimum,
-            maximum=fields.maximum,
-            json_schema=fields.json_schema,
-            max_tokens=fields.max_tokens or parameter["max_tokens"],
-            temperature=fields.temperature,
-            top_p=fields.top_p,
-            seed=fields.seed or secrets.randbits(63),
-            repetition_penalty=fields.repetition_penalty,
-            stop=tuple(fields.stop),
+            sampling=SamplingParams(
+                max_tokens=fields.max_tokens or parameter["max_tokens"],
+                temperature=fields.temperature,
+                top_p=fields.top_p,
+                seed=fields.seed or secrets.randbits(63),
+                repetition_penalty=fields.repetition_penalty,
+                stop=tuple(fields.stop),
+            ),
+            answer_format=AnswerFormat(
+                fields.answer_format,
+                minimum=fields.minimum,
+                maximum=fields.maximum,
+                json_schema=fields.json_schema,
+            ),
         ),
         parameter["max_question_length"],
     )

@@ -18,7 +18,7 @@ from mobilevlm_ros.export.quantization.gptq_decoder import GptqDecoder
 from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 from mobilevlm_ros.export.quantization.round_to_nearest import quantize
 from mobilevlm_ros.inference.assistant import Assistant
-from mobilevlm_ros.inference.types import Frame, Request
+from mobilevlm_ros.inference.types import Frame, Request, SamplingParams
 
 FEW = CalibrationSet(samples=3)
 
@@ -132,7 +132,9 @@ def test_a_bundle_says_how_it_was_quantised_and_answers(calibrated_bundle, tiny_
     assert {DECODER, f"{DECODER}.data"} <= differ
     assert all(name.startswith("decoder.") for name in differ)
     frame = Frame(np.zeros((48, 64, 3), np.uint8))
-    answer = Assistant(load_runtime(calibrated_bundle, threads=1)).ask(frame, Request("What?", max_tokens=3))
+    answer = Assistant(load_runtime(calibrated_bundle, threads=1)).ask(
+        frame, Request("What?", sampling=SamplingParams(max_tokens=3))
+    )
     assert answer.generated_tokens > 0
 
 

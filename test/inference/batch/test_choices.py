@@ -7,14 +7,14 @@ import pytest
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import QuestionError
 from mobilevlm_ros.inference.assistant import Assistant
-from mobilevlm_ros.inference.types import Answer, Frame, Region, Request
+from mobilevlm_ros.inference.types import Answer, Frame, Region, Request, SamplingParams
 
 YES_NO = ("yes", "no")
 MIXED = (
     Request("Is there a cone?", YES_NO),
     Request("Is the light red?", YES_NO, abstain_threshold=1.0),
     Request("Which is it?", ("a red traffic light", "a white ball", "red")),  # several tokens each
-    Request("What is on the left?", max_tokens=6),
+    Request("What is on the left?", sampling=SamplingParams(max_tokens=6)),
     Request("Is there a ball?", YES_NO, system_prompt="You see a road."),
     Request("Is there a person?", YES_NO, system_prompt="You see a road."),
     Request("Is it red?", YES_NO, region=Region(5, 5, 90, 60)),

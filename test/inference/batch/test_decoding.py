@@ -11,18 +11,18 @@ import pytest
 from mobilevlm_ros.engine.onnxruntime.language import OrtLanguage
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.inference.assistant import Assistant
-from mobilevlm_ros.inference.types import Answer, Frame, Region, Request
+from mobilevlm_ros.inference.types import Answer, AnswerFormat, Frame, Region, Request, SamplingParams
 
 FREE = (
-    Request("What is on the left?", max_tokens=6),
-    Request("What colour is the light?", max_tokens=12),
+    Request("What is on the left?", sampling=SamplingParams(max_tokens=6)),
+    Request("What colour is the light?", sampling=SamplingParams(max_tokens=12)),
     Request("Is there a cone?", ("yes", "no")),
-    Request("What is on the road?", max_tokens=9, temperature=0.8, seed=3),
-    Request("How many cones are there?", answer_format="integer", minimum=0, maximum=9),
-    Request("What is it?", max_tokens=5, region=Region(5, 5, 90, 60)),
-    Request("What colour is it?", max_tokens=5, region=Region(5, 5, 90, 60)),
-    Request("Describe the scene.", max_tokens=30, stop=("and",)),
-    Request("What is on the left?", max_tokens=6),
+    Request("What is on the road?", sampling=SamplingParams(max_tokens=9, temperature=0.8, seed=3)),
+    Request("How many cones are there?", answer_format=AnswerFormat("integer", minimum=0, maximum=9)),
+    Request("What is it?", region=Region(5, 5, 90, 60), sampling=SamplingParams(max_tokens=5)),
+    Request("What colour is it?", region=Region(5, 5, 90, 60), sampling=SamplingParams(max_tokens=5)),
+    Request("Describe the scene.", sampling=SamplingParams(max_tokens=30, stop=("and",))),
+    Request("What is on the left?", sampling=SamplingParams(max_tokens=6)),
 )
 
 
@@ -65,7 +65,10 @@ def test_they_are_those_written_one_by_one(runtime: Runtime, frame: Frame) -> No
 def test_a_step_reads_one_token_of_each(runtime: Runtime, frame: Frame, runs: list[int]) -> None:
     if not runtime.language.supports_tree_attention:
         pytest.skip("answers are written in turn with an ONNX Runtime older than 1.22")
-    requests = [Request(f"What is {where}?", max_tokens=8, stop=()) for where in ("left", "right", "near")]
+    requests = [
+        Request(f"What is {where}?", sampling=SamplingParams(max_tokens=8, stop=()))
+        for where in ("left", "right", "near")
+    ]
     answers = finish(Assistant(runtime), frame, requests)
     steps = max(answer.generated_tokens for answer in answers)
     assert sum(answer.generated_tokens for answer in answers) > steps > 1
@@ -78,7 +81,9 @@ def test_those_that_do_not_fit_the_context_together_are_written_in_turn(
     runtime: Runtime, frame: Frame, runs: list[int]
 ) -> None:
     context = runtime.language.max_length
-    requests = [Request(q, max_tokens=context) for q in ("What is left?", "What is right?")]
+    requests = [
+        Request(q, sampling=SamplingParams(max_tokens=context)) for q in ("What is left?", "What is right?")
+    ]
     answers = finish(Assistant(runtime), frame, requests)
     alone = Assistant(runtime)
     assert [a.text for a in answers] == [alone.ask(frame, request).text for request in requests]

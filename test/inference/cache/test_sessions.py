@@ -12,11 +12,11 @@ from mobilevlm_ros.inference.cache.sessions import Session, SessionStore
 from mobilevlm_ros.inference.choices.scoring import SHORT_ANSWER
 from mobilevlm_ros.inference.generation.sampling import log_softmax
 from mobilevlm_ros.inference.prompt.conversation import Turn
-from mobilevlm_ros.inference.types import Frame, Region, Request
+from mobilevlm_ros.inference.types import Frame, Region, Request, SamplingParams
 from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
 
-FIRST = Request("What is on the left?", max_tokens=12)
-SECOND = Request("What colour is it?", max_tokens=12)
+FIRST = Request("What is on the left?", sampling=SamplingParams(max_tokens=12))
+SECOND = Request("What colour is it?", sampling=SamplingParams(max_tokens=12))
 YES_NO = Request("Is it red?", choices=("yes", "no"))
 LOGITS = 0.1
 """Of log-probabilities down to -20: a token alone is read by another kernel than among others."""

@@ -26,7 +26,7 @@ from mobilevlm_ros.inference.generation.prompt_lookup import (
     lookup,
 )
 from mobilevlm_ros.inference.stopwatch import Stopwatch
-from mobilevlm_ros.inference.types import Answer, Frame, Request
+from mobilevlm_ros.inference.types import Answer, Frame, Request, SamplingParams
 
 TOKENS = 40
 
@@ -115,9 +115,9 @@ def test_whatever_is_guessed_the_answer_is_the_same(runtime: Runtime, data: st.D
     request = data.draw(
         st.sampled_from(
             [
-                Request("?", max_tokens=TOKENS),
-                Request("?", max_tokens=TOKENS, temperature=0.9, seed=4, top_p=0.9),
-                Request("?", max_tokens=TOKENS, repetition_penalty=1.3),
+                SamplingParams(max_tokens=TOKENS),
+                SamplingParams(max_tokens=TOKENS, temperature=0.9, seed=4, top_p=0.9),
+                SamplingParams(max_tokens=TOKENS, repetition_penalty=1.3),
             ]
         )
     )
@@ -138,14 +138,14 @@ def test_whatever_is_guessed_the_answer_is_the_same(runtime: Runtime, data: st.D
 
 def test_an_answer_that_ends_leaves_its_tokens_in_the_cache(runtime: Runtime) -> None:
     first = read_prompt(runtime)
-    _, whole = write(runtime, first, Draft(), Request("?", max_tokens=TOKENS))
+    _, whole = write(runtime, first, Draft(), SamplingParams(max_tokens=TOKENS))
     last = max(set(whole.tokens), key=whole.tokens.index)
     before = whole.tokens[: whole.tokens.index(last)]
     assert len(before) > 2
     for previous in ((), whole.tokens, (*before[:2], 3, *before[2:])):
         read, draft = read_prompt(runtime), Draft()
         draft.remember(previous)
-        writer = AnswerDecoder(Request("?", max_tokens=TOKENS), runtime.tokenizer, (last,), TOKENS)
+        writer = AnswerDecoder(SamplingParams(max_tokens=TOKENS), runtime.tokenizer, (last,), TOKENS)
         steps = decode(read, writer, runtime.language, Stopwatch(), draft)
         while next(steps, None) is not None:
             pass

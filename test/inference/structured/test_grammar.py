@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mobilevlm_ros.errors import IncompleteAnswer, OptionError
 from mobilevlm_ros.inference.generation.sampling import Sampler
 from mobilevlm_ros.inference.structured.grammar import Constraint, GrammarCompiler
-from mobilevlm_ros.inference.types import Request
+from mobilevlm_ros.inference.types import AnswerFormat
 from mobilevlm_ros.processing.tokenizer import StreamDecoder, Tokenizer
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -56,8 +56,8 @@ def write(
     return (text + stream.flush()).strip(), tokens
 
 
-def constraint_of(grammars: GrammarCompiler, request: Request) -> Constraint | None:
-    steps = grammars.constraint(request)
+def constraint_of(grammars: GrammarCompiler, form: AnswerFormat) -> Constraint | None:
+    steps = grammars.constraint(form)
     while True:
         try:
             assert next(steps) == ""
@@ -67,7 +67,7 @@ def constraint_of(grammars: GrammarCompiler, request: Request) -> Constraint | N
 
 
 def constrain(grammars: GrammarCompiler, form: str, **fields: object) -> Constraint:
-    constraint = constraint_of(grammars, Request("?", answer_format=form, **fields))
+    constraint = constraint_of(grammars, AnswerFormat(form, **fields))
     assert constraint is not None
     return constraint
 
@@ -275,8 +275,8 @@ def test_a_schema_cannot_loosen_how_it_is_enforced(grammars: GrammarCompiler, to
 
 
 def test_free_text_and_choices_need_no_constraint(grammars: GrammarCompiler) -> None:
-    assert constraint_of(grammars, Request("?")) is None
-    assert constraint_of(grammars, Request("?", choices=("a", "b"), answer_format="choice_list")) is None
+    assert constraint_of(grammars, AnswerFormat()) is None
+    assert constraint_of(grammars, AnswerFormat("choice_list")) is None
 
 
 def test_without_the_library_the_error_says_what_to_install(
@@ -285,5 +285,6 @@ def test_without_the_library_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "llguidance", None)
     with pytest.raises(OptionError, match=r"pip install 'mobilevlm_ros\[typed\]'"):
         constraint_of(
-            GrammarCompiler(tokenizer, tokenizer.vocab_size, []), Request("?", answer_format="integer")
+            GrammarCompiler(tokenizer, tokenizer.vocab_size, []),
+            AnswerFormat("integer"),
         )

@@ -11,7 +11,7 @@ from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import IncompleteAnswer, OptionError
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.cache.sessions import Session
-from mobilevlm_ros.inference.types import Answer, Frame, Request
+from mobilevlm_ros.inference.types import Answer, AnswerFormat, Frame, Request, SamplingParams
 from mobilevlm_ros.simulation.questions import name
 from mobilevlm_ros.simulation.render import Observation, observe
 from mobilevlm_ros.simulation.scene import KINDS
@@ -45,7 +45,9 @@ def observations() -> list[Observation]:
 def test_nano_counts(assistant: Assistant, observations: list[Observation], form: str, top: int) -> None:
     right = 0
     for seen in observations:
-        answer = assistant.ask(Frame(seen.image), Request(COUNT, answer_format=form, maximum=top))
+        answer = assistant.ask(
+            Frame(seen.image), Request(COUNT, answer_format=AnswerFormat(form, maximum=top))
+        )
         right += float(answer.text) == len(seen.seen)
         assert answer.finish_reason == "stop"
         assert 0 < answer.confidence <= 1
@@ -57,7 +59,7 @@ def test_a_range_binds_even_when_the_truth_lies_outside(
 ) -> None:
     for seen in observations[:4]:
         answer = assistant.ask(
-            Frame(seen.image), Request(COUNT, answer_format="integer", minimum=40, maximum=49)
+            Frame(seen.image), Request(COUNT, answer_format=AnswerFormat("integer", minimum=40, maximum=49))
         )
         assert 40 <= int(answer.text) <= 49
 
@@ -68,7 +70,7 @@ def test_every_choice_that_applies(assistant: Assistant, observations: list[Obse
         there = sorted({name(s) for s in seen.seen})
         absent = [kind for kind in KINDS if kind not in {s.thing.kind for s in seen.seen}][:2]
         request = Request(
-            "Which of these do you see?", choices=(*there, *absent), answer_format="choice_list"
+            "Which of these do you see?", choices=(*there, *absent), answer_format=AnswerFormat("choice_list")
         )
         answer = assistant.ask(Frame(seen.image), request)
         right += answer.text == (", ".join(there) or "none")
@@ -80,7 +82,9 @@ def test_every_choice_that_applies(assistant: Assistant, observations: list[Obse
 
 
 def test_a_choice_list_is_a_question_for_each_choice(assistant: Assistant, frame: Frame) -> None:
-    request = Request("Is there a {}?", choices=("cone", "car", "ball"), answer_format="choice_list")
+    request = Request(
+        "Is there a {}?", choices=("cone", "car", "ball"), answer_format=AnswerFormat("choice_list")
+    )
     listed = assistant.ask(frame, request)
     alone = [
         assistant.ask(frame, Request(f"Is there a {choice}?", choices=("yes", "no"))).choice_probabilities[0]
@@ -93,7 +97,10 @@ def test_a_choice_list_is_a_question_for_each_choice(assistant: Assistant, frame
 
 def test_a_choice_list_may_abstain(assistant: Assistant, frame: Frame) -> None:
     request = Request(
-        "Is there a {}?", choices=("zebra", "yacht"), answer_format="choice_list", abstain_threshold=1.0
+        "Is there a {}?",
+        choices=("zebra", "yacht"),
+        abstain_threshold=1.0,
+        answer_format=AnswerFormat("choice_list"),
     )
     answer = assistant.ask(frame, request)
     assert answer.abstained and answer.text == "" and answer.best_guess
@@ -102,7 +109,9 @@ def test_a_choice_list_may_abstain(assistant: Assistant, frame: Frame) -> None:
 def test_json_conforms_and_streams_what_it_says(assistant: Assistant, frame: Frame) -> None:
     deltas: list[str] = []
     answer = assistant.ask(
-        frame, Request("Describe.", answer_format="json", json_schema=LIGHT), on_text=deltas.append
+        frame,
+        Request("Describe.", answer_format=AnswerFormat("json", json_schema=LIGHT)),
+        on_text=deltas.append,
     )
     document = json.loads(answer.text)
     assert document["light"] in ("day", "dusk") and document["objects"] >= 0
@@ -110,14 +119,21 @@ def test_json_conforms_and_streams_what_it_says(assistant: Assistant, frame: Fra
 
 
 def test_json_that_max_tokens_cuts_is_an_error(assistant: Assistant, frame: Frame) -> None:
-    request = Request("Describe.", answer_format="json", json_schema=LIGHT, max_tokens=5)
+    request = Request(
+        "Describe.",
+        sampling=SamplingParams(max_tokens=5),
+        answer_format=AnswerFormat("json", json_schema=LIGHT),
+    )
     with pytest.raises(IncompleteAnswer, match="5 tokens"):
         assistant.ask(frame, request)
 
 
 def test_max_tokens_may_be_exactly_enough(assistant: Assistant, frame: Frame) -> None:
     def ask(limit: int) -> Answer:
-        return assistant.ask(frame, Request(COUNT, answer_format="integer", max_tokens=limit))
+        return assistant.ask(
+            frame,
+            Request(COUNT, sampling=SamplingParams(max_tokens=limit), answer_format=AnswerFormat("integer")),
+        )
 
     enough = ask(64)
     just = ask(enough.generated_tokens)
@@ -133,16 +149,21 @@ def test_a_schema_that_cannot_be_used_costs_no_encoding(runtime: Runtime, frame:
     with pytest.raises(OptionError, match="greater than maximum"):
         fresh.ask(
             frame,
-            Request("?", answer_format="json", json_schema='{"type":"integer","minimum":5,"maximum":3}'),
+            Request(
+                "?",
+                answer_format=AnswerFormat("json", json_schema='{"type":"integer","minimum":5,"maximum":3}'),
+            ),
         )
     assert fresh.ask(frame, Request(COUNT)).reused_tokens == 0
 
 
 def test_typed_answers_are_remembered_in_a_conversation(assistant: Assistant, frame: Frame) -> None:
     session = Session("s")
-    first = assistant.ask(frame, Request(COUNT, answer_format="integer"), session)
+    first = assistant.ask(frame, Request(COUNT, answer_format=AnswerFormat("integer")), session)
     listed = assistant.ask(
-        frame, Request("Is there a {}?", choices=("cone", "car"), answer_format="choice_list"), session
+        frame,
+        Request("Is there a {}?", choices=("cone", "car"), answer_format=AnswerFormat("choice_list")),
+        session,
     )
     last = assistant.ask(frame, Request("What is on the left?"), session)
     assert [turn.answer for turn in session.turns] == [first.text, listed.text, last.text]
@@ -153,7 +174,11 @@ def test_seeded_sampling_stays_within_the_format(assistant: Assistant, frame: Fr
     said = {
         assistant.ask(
             frame,
-            Request(COUNT, answer_format="integer", minimum=-5, maximum=25, temperature=2.0, seed=seed),
+            Request(
+                COUNT,
+                sampling=SamplingParams(temperature=2.0, seed=seed),
+                answer_format=AnswerFormat("integer", minimum=-5, maximum=25),
+            ),
         ).text
         for seed in range(12)
     }
