@@ -82,11 +82,10 @@ class SchedulerModel(RuleBasedStateMachine):
                 except Busy:
                     return
                 raise AssertionError("a full queue took one more")
-        job = self.scheduler.submit(
+        job.job = self.scheduler.submit(
             self._work(job), priority=priority, source=camera, timeout=timeout, resumable=resumable
         )
-        job.job = job
-        job.future.add_done_callback(job.callbacks.append)
+        job.job.future.add_done_callback(job.callbacks.append)
         self.jobs.append(job)
         if victim is not None:
             self.waiting.remove(victim)

@@ -57,7 +57,8 @@ def test_a_conversation_is_the_template_read_from_scratch(
     alone.turns = session.turns[:2]
     again = Assistant(assistant.runtime, prefix_budget=0).ask(frame, YES_NO, alone)
     assert again.reused_tokens == 0
-    assert odds == pytest.approx(again.choice_probabilities, abs=1e-4)
+    # The kept KV was read in other runs, which 8-bit activations round differently.
+    assert odds == pytest.approx(again.choice_probabilities, abs=1e-3)
     # And on the logits themselves: the kept KV without its last token, which is read once more.
     assert session.tail is not None and isinstance(session.tail.prompt_tokens[-1], int)
     language, kept = assistant.runtime.language, session.tail.cache.copy()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mobilevlm_ros.errors import IncompleteAnswer, OptionError
 from mobilevlm_ros.inference.generation.sampling import Sampler
 from mobilevlm_ros.inference.structured.grammar import Constraint, GrammarCompiler
-from mobilevlm_ros.inference.types import AnswerFormat
+from mobilevlm_ros.inference.types import AnswerFormat, SamplingParams
 from mobilevlm_ros.processing.tokenizer import StreamDecoder, Tokenizer
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -43,7 +43,7 @@ def write(
 ) -> tuple[str, list[int]]:
     """The text and tokens of a model with random logits, whose end token is `end` more likely than others."""
     rng = np.random.default_rng(seed)
-    sampler, stream = Sampler(temperature=1.0, seed=seed), StreamDecoder(tokenizer)
+    sampler, stream = Sampler(SamplingParams(temperature=1.0, seed=seed)), StreamDecoder(tokenizer)
     text, tokens = "", []
     while not constraint.finished and len(tokens) < limit:
         logits = rng.normal(0, 3, tokenizer.vocab_size + SPARE).astype(np.float32)
@@ -142,7 +142,7 @@ def test_any_schema_gives_a_document_that_conforms_or_an_error(
             return
         said, _ = write(constraint, tokenizer, seed)
         try:
-            constraint.check(said, 64)
+            constraint.check(said, 64, 64)
         except IncompleteAnswer:
             continue
         jsonschema.Draft202012Validator(schema).validate(json.loads(said))
@@ -165,7 +165,7 @@ def test_numbers_are_always_within_their_range(
             raise
         return
     said, _ = write(constraint, tokenizer, seed)
-    constraint.check(said, 64)  # a number is never so long that it needs the limit
+    constraint.check(said, 64, 64)  # a number is never so long that it needs the limit
     value = int(said) if form == "integer" else float(said)
     assert low <= value <= low + width
 
@@ -204,7 +204,7 @@ def test_only_an_end_token_may_end_and_only_where_the_answer_is_complete(
         assert not mask[tokenizer.vocab_size :].any()
         constraint.accept(token)
     assert constraint.finished
-    constraint.check("42", 64)
+    constraint.check("42", 64, 64)
 
 
 def test_an_end_token_ends_what_could_go_on(grammars: GrammarCompiler, tokenizer: Tokenizer) -> None:
@@ -213,10 +213,10 @@ def test_an_end_token_ends_what_could_go_on(grammars: GrammarCompiler, tokenizer
         constraint.accept(token)
     assert not constraint.finished
     with pytest.raises(IncompleteAnswer, match=r"not a complete integer after 64 tokens .*'4'"):
-        constraint.check("4", 64)
+        constraint.check("4", 64, 64)
     constraint.accept(tokenizer.eos_id)
     assert constraint.finished
-    constraint.check("4", 64)
+    constraint.check("4", 64, 64)
 
 
 def test_a_cut_document_is_never_passed(grammars: GrammarCompiler, tokenizer: Tokenizer) -> None:
@@ -224,7 +224,7 @@ def test_a_cut_document_is_never_passed(grammars: GrammarCompiler, tokenizer: To
     constraint = constrain(grammars, "json", json_schema=schema)
     said, _ = write(constraint, tokenizer, 1, limit=50)
     with pytest.raises(IncompleteAnswer, match="max_tokens"):
-        constraint.check(said, 64)
+        constraint.check(said, 64, 64)
 
 
 @pytest.mark.parametrize(
