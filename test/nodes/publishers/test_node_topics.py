@@ -90,8 +90,9 @@ def test_both_transports_show_the_same_scene(graph, node, seed) -> None:
     assert difference.mean() < 6
 
 
-def test_a_camera_that_only_publishes_compressed_images_is_found(graph, ask) -> None:
-    publisher = graph.node.create_publisher(CompressedImage, "/silent/image/compressed", 1)
+def test_a_camera_that_only_publishes_compressed_images_is_found(graph, second_node, any_bundle) -> None:
+    node = second_node("packed", bundle=any_bundle)
+    publisher = graph.node.create_publisher(CompressedImage, "/packed/image/compressed", 1)
     picture = np.full((48, 64, 3), 120, np.uint8)
     import cv2
 
@@ -101,11 +102,14 @@ def test_a_camera_that_only_publishes_compressed_images_is_found(graph, ask) -> 
     def answered() -> bool:
         message.header.stamp = graph.node.get_clock().now().to_msg()
         publisher.publish(message)
-        response = ask(camera="silent", wait_for_frame=0.1, max_tokens=1)
+        response = node.client.ask("Is it?", wait_for_frame=0.1, max_age=-1.0, max_tokens=1, timeout=60.0)
         return response.status.code == 1 and response.header.frame_id == "found"
 
-    graph.until(answered, "an answer about a compressed picture")
-    graph.node.destroy_publisher(publisher)
+    try:
+        graph.until(answered, "an answer about a compressed picture")
+    finally:
+        graph.node.destroy_publisher(publisher)
+        node.close()
 
 
 @pytest.mark.parametrize("parameter", ["photo:=/no/such/file.png", "rate:=0.0"])
