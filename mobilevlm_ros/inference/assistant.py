@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -43,8 +44,8 @@ class Assistant:
         max_question: characters in a question.
         fast_preprocessing: OpenCV instead of PIL to resize frames (within the tolerance `processing.image`
             states).
-        system_prompt: text before a conversation that has none of its own; empty: the template's. May be
-            changed at any time; each distinct text is read once.
+        system_prompt: text before a conversation that has none of its own; empty: the template's. Another
+            one: `with_system_prompt`.
         calibrate: rescale the probabilities of choices as the bundle's calibration says, where it has one.
     """
 
@@ -60,7 +61,7 @@ class Assistant:
     ) -> None:
         self.runtime = runtime
         self.max_question = max_question
-        self.system_prompt = system_prompt
+        self._system_prompt = system_prompt
         manifest = runtime.bundle.manifest
         self._stop_ids = frozenset(manifest.stop_ids)
         self._image_preparer = ImagePreparer(manifest.image_size, manifest.image_aspect, fast_preprocessing)
@@ -150,7 +151,7 @@ class Assistant:
         answers: dict[int, Answer] = {}
         with self._memory():
             prompts = {
-                i: self._prompter.prompt(frame, request, Session(), self.system_prompt)
+                i: self._prompter.prompt(frame, request, Session(), self._system_prompt)
                 for i, request in enumerate(checked)
                 if request.answer_format.kind != "choice_list"
             }
@@ -171,6 +172,15 @@ class Assistant:
                 answers[i] = yield from _silently(self.steps(frame, request))
         return [answers[i] for i in range(len(checked))]
 
+    def with_system_prompt(self, system_prompt: str) -> Assistant:
+        """The same assistant, with all that it remembers, but with this text before a conversation.
+
+        May be called from any thread; this one stays as it is. Each distinct text is read once.
+        """
+        other = copy.copy(self)
+        other._system_prompt = system_prompt
+        return other
+
     def forget(self) -> None:
         """Drop every kept picture and prefix."""
         self._reader.clear()
@@ -189,7 +199,7 @@ class Assistant:
                 request = replace(request, region=session.region, region_with_frame=session.region_with_frame)
             if request.answer_format.kind == "choice_list":
                 return apply_abstention((yield from self._list(frame, request, session)), request)
-            prompt = self._prompter.prompt(frame, request, session, self.system_prompt)
+            prompt = self._prompter.prompt(frame, request, session, self._system_prompt)
             read = yield from self._reader.read(
                 prompt.prompt_tokens, prompt.views, prompt.room, watch, tail, spare
             )
@@ -238,7 +248,7 @@ class Assistant:
     def _list(self, frame: Frame, request: Request, session: Session) -> Steps:
         """Each choice on its own, side by side; the conversation remembers one question and one answer."""
         prompts = [
-            self._prompter.prompt(frame, question, session, self.system_prompt)
+            self._prompter.prompt(frame, question, session, self._system_prompt)
             for question in choice_list.questions(request)
         ]
         answers = yield from branching.choose_all(self._reader, prompts, self.runtime.language)

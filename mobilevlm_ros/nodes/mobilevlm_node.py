@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -14,15 +14,17 @@ from mobilevlm_msgs.msg import Status
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from mobilevlm_ros.errors import MobileVLMError
+from mobilevlm_ros.errors import ConfigurationError, MobileVLMError
+from mobilevlm_ros.inference.monitoring.monitors import Monitor
 from mobilevlm_ros.nodes.cameras.camera import Camera
+from mobilevlm_ros.nodes.live_settings import LiveParameters, read_settings
 from mobilevlm_ros.nodes.model_manager import ModelManager, Settings, load_bundle, release_memory
 from mobilevlm_ros.nodes.node_state import NodeState
+from mobilevlm_ros.nodes.parameters.monitors_file import MonitorsFile
 from mobilevlm_ros.nodes.parameters.parameters import Parameters
 from mobilevlm_ros.nodes.publishers import diagnostics
-from mobilevlm_ros.nodes.publishers import periodic as periodic
 from mobilevlm_ros.nodes.publishers.periodic import PeriodicPublishers
-from mobilevlm_ros.nodes.self_test import SelfTestResult, self_test
+from mobilevlm_ros.nodes.self_test import self_test_steps
 from mobilevlm_ros.nodes.services.ask_server import AskServer
 from mobilevlm_ros.nodes.services.reload_server import Reloader
 from mobilevlm_ros.ros import spin as running
@@ -70,7 +72,9 @@ class MobileVLMNode(LifecycleNode):
     def __init__(self, name: str = "mobilevlm") -> None:
         super().__init__(name)
         self.node_state = NodeState(Status(code=Status.NOT_ACTIVE, message=_UNCONFIGURED))
-        self._settings = Parameters(self, lambda: self.node_state.model is None)
+        self._declared = Parameters(self, lambda: self.node_state.model is None)
+        self._monitors_file = MonitorsFile(self, lambda: self.node_state.model is None)
+        self._live = LiveParameters(self, self.node_state)
         self.ask_server = AskServer(self, self.node_state)
         self._reloader = Reloader(self, self.node_state, self._on_swapped)
         self._periodic: PeriodicPublishers | None = None
@@ -88,18 +92,18 @@ class MobileVLMNode(LifecycleNode):
     @_logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the bundle; on failure stay unconfigured with the reason in the log and in every status."""
-        wrong = self._settings.problems() or [text for text in [periodic.problem(self)] if text]
         try:
-            if wrong:
+            if wrong := self._declared.problems():
                 raise Refused(Status.NOT_ACTIVE, "; ".join(wrong))
-            loaded = load_bundle(Settings.of(self))
+            self._read_monitors()
+            loaded = load_bundle(read_settings(self))
         except Exception as error:
             return self._refuse("configured", error)
         model = ModelManager(loaded, self.get_parameter("queue_size").value)
         self.node_state.model = model
         self.node_state.status = Status(code=Status.NOT_ACTIVE, message=_INACTIVE)
         self.ask_server.reset()
-        self._periodic = PeriodicPublishers(self, model, self.ask_server)
+        self._periodic = PeriodicPublishers(self, model, self.ask_server, self._monitors_file)
         self.get_logger().info(
             f"loaded {loaded.model_id} in {loaded.load_seconds:.1f} s on {loaded.runtime.backend_name} "
             f"({loaded.runtime.reason})"
@@ -110,8 +114,7 @@ class MobileVLMNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to the cameras and answer, if the model passes its self-test."""
         try:
-            if wrong := periodic.problem(self):  # the file may have changed since it was configured
-                raise Refused(Status.NOT_ACTIVE, wrong)
+            monitors = self._read_monitors()  # the file may have changed since it was configured
             if self.node_state.model is not None and self.get_parameter("self_test").value:
                 self._test(self.node_state.model)
         except Exception as error:
@@ -124,7 +127,7 @@ class MobileVLMNode(LifecycleNode):
         self._refresh_cameras()
         self._pulses.append(self.create_timer(REFRESH_PERIOD, self._refresh_cameras, clock=self._steady))
         if self._periodic is not None:
-            self._periodic.start(self.node_state.cameras)
+            self._periodic.start(self.node_state.cameras, monitors)
             self._ticker = self.create_timer(STANDING_TICK, self._tick, clock=self._steady)
             self._pulses.append(self._ticker)
         self.node_state.status = Status(code=Status.OK)
@@ -172,16 +175,20 @@ class MobileVLMNode(LifecycleNode):
         self.get_logger().error(f"cannot be {what}: {error}{detail}")
         return TransitionCallbackReturn.FAILURE
 
-    def _test(self, model: ModelManager) -> None:
-        def work() -> Generator[None, None, SelfTestResult]:
-            return self_test(model.assistant)
-            yield
+    def _read_monitors(self) -> list[Monitor]:
+        """Raises Refused with the reason why those of the parameters cannot work."""
+        try:
+            return self._monitors_file.read()
+        except ConfigurationError as error:
+            raise Refused(Status.NOT_ACTIVE, str(error)) from error
 
-        verdict = model.scheduler.submit(work).future.result()
-        self.get_logger().info(f"self-test passed in {verdict.seconds:.1f} s: {verdict.said!r}")
+    def _test(self, model: ModelManager) -> None:
+        assistant = model.loaded.assistant
+        result = model.scheduler.submit(lambda: self_test_steps(assistant)).future.result()
+        self.get_logger().info(f"self-test passed in {result.seconds:.1f} s: {result.said!r}")
 
     def _on_swapped(self, settings: Settings) -> None:
-        self._settings.store(bundle=settings.bundle, backend=settings.backend)
+        self._declared.store(bundle=settings.bundle, backend=settings.backend)
 
     def _stop(self, reason: str) -> None:
         self.node_state.status = Status(code=Status.NOT_ACTIVE, message=reason)

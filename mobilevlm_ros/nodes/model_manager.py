@@ -12,12 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
-from rclpy.node import Node
-
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime
 from mobilevlm_ros.errors import ConfigurationError
 from mobilevlm_ros.inference.assistant import Assistant
-from mobilevlm_ros.inference.cache.sessions import SessionStore
+from mobilevlm_ros.inference.cache.sessions import SessionLimits, SessionStore
 from mobilevlm_ros.inference.prompt.presets import Preset, load_presets, system_prompt
 from mobilevlm_ros.inference.scheduler import Scheduler
 from mobilevlm_ros.nodes.parameters.table import LONGEST_QUESTION
@@ -25,26 +23,35 @@ from mobilevlm_ros.ros.resources import shared_file
 
 
 @dataclass(frozen=True)
+class LiveSettings:
+    """Settings that may change while a bundle answers; the fields are parameters of the node."""
+
+    system_prompt: str
+    preset: str
+    sessions_max: int
+    session_idle: float
+    session_tokens: int
+    sessions_mb: int
+
+    @property
+    def session_limits(self) -> SessionLimits:
+        """As the store of the sessions takes them."""
+        return SessionLimits(
+            self.sessions_max, self.session_idle, self.session_tokens, self.sessions_mb << 20
+        )
+
+
+@dataclass(frozen=True)
 class Settings:
-    """What a bundle is loaded with; the fields are parameters of the node."""
+    """What a bundle is loaded with; the fields but the last are parameters of the node."""
 
     bundle: str
     backend: str
     threads: int
     spin_threads: bool
     prefix_cache_mb: int
-    system_prompt: str
-    preset: str
     presets_file: str
-    sessions_max: int
-    session_idle: float
-    session_tokens: int
-    sessions_mb: int
-
-    @classmethod
-    def of(cls, node: Node) -> Settings:
-        """As the node's parameters say."""
-        return cls(**{name: node.get_parameter(name).value for name in cls.__dataclass_fields__})
+    live: LiveSettings
 
     def but(self, bundle: str, backend: str) -> Settings:
         """The same with another bundle and backend, where they are not empty."""
@@ -53,8 +60,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class LoadedBundle:
-    """A bundle that can answer. Whoever begins a piece of work takes `Model.loaded` once and keeps it to the
-    end, so no answer is half from one model and half from another.
+    """A bundle that can answer, and the settings it answers with: one immutable value.
+
+    Whoever begins a piece of work takes `ModelManager.loaded` once and keeps it to the end. So no answer is
+    half from one model or setting and half from another.
+
+    Attributes:
+        settings: it was loaded with; the live ones are those of now.
+        assistant: belongs to the inference thread, as do the sessions.
+        session_limits: to hand to `sessions.get`.
     """
 
     settings: Settings
@@ -64,35 +78,35 @@ class LoadedBundle:
     load_seconds: float
     presets: Mapping[str, Preset]
     sessions: SessionStore
+    session_limits: SessionLimits
+
+    def with_live(self, live: LiveSettings) -> LoadedBundle:
+        """The same bundle with other live settings; this value stays as it is.
+
+        Raises:
+            OptionError: no preset of that name is known.
+        """
+        prompt = system_prompt(live.system_prompt, live.preset, self.presets)
+        return replace(
+            self,
+            settings=replace(self.settings, live=live),
+            assistant=self.assistant.with_system_prompt(prompt),
+            session_limits=live.session_limits,
+        )
 
 
 class ModelManager:
     """What `on_configure` makes and `on_cleanup` frees.
 
     Attributes:
-        loaded: the bundle that answers now. `reload_bundle` replaces it as a whole, from the executor's
-            thread.
-        worker: the inference thread; the same for all bundles, so a change of bundle loses no request.
+        loaded: the bundle that answers now, with its settings. The executor's thread replaces it as a whole;
+            any thread may read it.
+        scheduler: of the inference thread; the same for all bundles, so a change of bundle loses no request.
     """
 
     def __init__(self, loaded: LoadedBundle, queue_size: int) -> None:
         self.loaded = loaded
         self.scheduler = Scheduler(capacity=queue_size)
-
-    @property
-    def model_id(self) -> str:
-        """Of the bundle that answers now."""
-        return self.loaded.model_id
-
-    @property
-    def runtime(self) -> Runtime:
-        """Of the bundle that answers now."""
-        return self.loaded.runtime
-
-    @property
-    def assistant(self) -> Assistant:
-        """Of the bundle that answers now."""
-        return self.loaded.assistant
 
     def close(self, timeout: float | None = None) -> bool:
         """End all work (each request gets CANCELLED); True if the inference thread ended within `timeout`
@@ -109,7 +123,8 @@ def load_bundle(settings: Settings) -> LoadedBundle:
     """
     start = perf_counter()
     presets = load_presets(settings.presets_file or _shipped_presets())
-    prompt = system_prompt(settings.system_prompt, settings.preset, presets)
+    live = settings.live
+    prompt = system_prompt(live.system_prompt, live.preset, presets)
     runtime = load_runtime(
         settings.bundle or None,
         backend=settings.backend,
@@ -118,14 +133,22 @@ def load_bundle(settings: Settings) -> LoadedBundle:
     )
     # Questions were checked against the live parameter before they get here; this is only its upper bound.
     assistant = Assistant(
-        runtime, prefix_budget=settings.prefix_cache_mb << 20, max_question=LONGEST_QUESTION
+        runtime,
+        prefix_budget=settings.prefix_cache_mb << 20,
+        max_question=LONGEST_QUESTION,
+        system_prompt=prompt,
     )
-    assistant.system_prompt = prompt
-    sessions = SessionStore(
-        settings.sessions_max, settings.session_idle, settings.session_tokens, settings.sessions_mb << 20
+    limits = live.session_limits
+    return LoadedBundle(
+        settings,
+        runtime,
+        assistant,
+        model_id(runtime),
+        perf_counter() - start,
+        presets,
+        SessionStore(limits),
+        limits,
     )
-    seconds = perf_counter() - start
-    return LoadedBundle(settings, runtime, assistant, model_id(runtime), seconds, presets, sessions)
 
 
 def model_id(runtime: Runtime) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import lru_cache
 from time import perf_counter
@@ -39,7 +40,20 @@ class SelfTestResult:
 
 
 def self_test(assistant: Assistant) -> SelfTestResult:
+    """`self_test_steps` to their end, on this thread."""
+    steps = self_test_steps(assistant)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        result: SelfTestResult = end.value
+        return result
+
+
+def self_test_steps(assistant: Assistant) -> Generator[str, None, SelfTestResult]:
     """Ask for a description and, with choices, about the path; this also warms the engines up.
+
+    Work for the scheduler: yields at token boundaries.
 
     The model that comes with the package knows the scene, so its answers must be the known ones, whatever
     precision it was built with; any other model must say something.
@@ -53,8 +67,8 @@ def self_test(assistant: Assistant) -> SelfTestResult:
     frame = Frame(observation.image)
     known = knows_the_scene(assistant.runtime)
     expected = describe(observation.seen)
-    said = assistant.ask(frame, _DESCRIBE if known else _GLANCE)
-    path = assistant.ask(frame, _PATH)
+    said = yield from assistant.steps(frame, _DESCRIBE if known else _GLANCE)
+    path = yield from assistant.steps(frame, _PATH)
     assistant.forget()
     if not (math.isfinite(said.confidence) and math.isfinite(path.confidence)):
         raise EngineError(f"{_FAILED}its answers have no probability (NaN). {_ADVICE}")

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import Busy
 from mobilevlm_ros.inference.assistant import Assistant
-from mobilevlm_ros.inference.cache.sessions import Session, SessionStore
+from mobilevlm_ros.inference.cache.sessions import Session, SessionLimits, SessionStore
 from mobilevlm_ros.inference.prompt.conversation import Turn
 from mobilevlm_ros.inference.types import Answer, Frame, Region, Request, SamplingParams
 from mobilevlm_ros.simulation.render import observe
@@ -68,10 +68,7 @@ class Interleaving(RuleBasedStateMachine):
         self.assistant = Assistant(self.runtime, prefix_budget=3 << 20)
         self.now = 0.0
         self.store = SessionStore(
-            max_sessions=2,
-            idle_seconds=10,
-            token_budget=TOKEN_BUDGET,
-            byte_budget=3 << 20,
+            SessionLimits(max_sessions=2, idle_seconds=10, token_budget=TOKEN_BUDGET, byte_budget=3 << 20),
             clock=lambda: self.now,
         )
         self.running: list[Running] = []

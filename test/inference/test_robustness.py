@@ -14,7 +14,7 @@ import pytest
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import ContextOverflow, EngineError, OptionError, RequestCancelled, RequestTimeout
 from mobilevlm_ros.inference.assistant import Assistant
-from mobilevlm_ros.inference.cache.sessions import Session, SessionStore
+from mobilevlm_ros.inference.cache.sessions import Session, SessionLimits, SessionStore
 from mobilevlm_ros.inference.types import Frame, Request, SamplingParams
 
 ASKED = Request("What is on the left?", sampling=SamplingParams(max_tokens=12))
@@ -168,7 +168,7 @@ def resident() -> int:
 
 def test_a_thousand_cancels_leave_memory_flat(runtime: Runtime, frame: Frame, other_frame: Frame) -> None:
     assistant = Assistant(runtime, prefix_budget=1 << 20)
-    store = SessionStore(max_sessions=3, byte_budget=2 << 20)
+    store = SessionStore(SessionLimits(max_sessions=3, byte_budget=2 << 20))
     kind = type(runtime.language.new_cache(1, 1))
     chance = random.Random(0)
     requests = (

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import monotonic
 
 from mobilevlm_ros.errors import Busy
@@ -79,71 +81,104 @@ class Session:
         return 0 if self.tail is None else self.tail.cache.nbytes
 
 
+@dataclass(frozen=True)
+class SessionLimits:
+    """Bounds of the conversations that are remembered. Immutable: a change is a new value.
+
+    Attributes:
+        max_sessions: of them at a time; 0 keeps none.
+        idle_seconds: a session that was not used for longer is forgotten.
+        token_budget: of a new session, in positions of the model's context.
+        byte_budget: KV bytes of all sessions together. Beyond it the least recently used ones lose their KV,
+            not their text: they answer the same, and pay for reading the conversation again.
+
+    Raises:
+        ValueError: a bound is negative, or would allow nothing.
+    """
+
+    max_sessions: int = 16
+    idle_seconds: float = 600.0
+    token_budget: int = 1024
+    byte_budget: int = 512 << 20
+
+    def __post_init__(self) -> None:
+        if self.max_sessions < 0 or self.idle_seconds <= 0 or self.token_budget <= 0 or self.byte_budget < 0:
+            raise ValueError(f"{self}: a count, time or size is negative, or nothing would be allowed")
+
+
+PROTECTED = 60.0
+"""Seconds after its last question in which a session gives way to no newer one."""
+
+
 class SessionStore:
     """The sessions of a node: bounded in number, memory and time.
 
+    When all places are taken, the session that was used least recently gives way, if that was more than
+    PROTECTED seconds ago. Where all were used since, the one that began last gives way: whoever begins many
+    sessions at once loses his own, not everybody's.
+
+    Belongs to the thread of the inference worker. Only `name in store` and `len(store)` may be asked from any
+    thread: they read an immutable set that each change replaces.
+
     Args:
-        max_sessions: beyond it the least recently used one is forgotten; 0 keeps none.
-        idle_seconds: a session that was not used for longer is forgotten.
-        token_budget: of each session, in positions of the model's context.
-        byte_budget: KV bytes of all sessions together. Beyond it the least recently used ones lose their KV,
-            not their text: they answer the same, and pay for reading the conversation again.
+        limits: until `get` brings others.
         clock: monotonic time in seconds.
     """
 
-    def __init__(
-        self,
-        max_sessions: int = 16,
-        idle_seconds: float = 600.0,
-        token_budget: int = 1024,
-        byte_budget: int = 512 << 20,
-        clock: Callable[[], float] = monotonic,
-    ) -> None:
-        if max_sessions < 0 or idle_seconds <= 0 or token_budget <= 0 or byte_budget < 0:
-            raise ValueError(
-                f"max_sessions {max_sessions}, idle_seconds {idle_seconds}, token_budget {token_budget}, "
-                f"byte_budget {byte_budget}: a count, time or size is negative, or nothing would be allowed"
-            )
-        self.max_sessions = max_sessions
-        self.idle_seconds = idle_seconds
-        self.token_budget = token_budget
-        self.byte_budget = byte_budget
+    def __init__(self, limits: SessionLimits | None = None, clock: Callable[[], float] = monotonic) -> None:
+        self._limits = SessionLimits() if limits is None else limits
         self._clock = clock
-        self._sessions: OrderedDict[str, tuple[Session, float]] = OrderedDict()
+        self._sessions: OrderedDict[str, _Entry] = OrderedDict()  # the least recently used first
+        self._names: frozenset[str] = frozenset()
+        self._began = itertools.count()
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        return len(self._names)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._sessions
+        return name in self._names
 
     @property
     def nbytes(self) -> int:
         """Bytes of the KV of all sessions."""
-        return sum(session.nbytes for session, _ in self._sessions.values())
+        return sum(entry.session.nbytes for entry in self._sessions.values())
 
-    def get(self, name: str, reset: bool = False) -> Session:
+    def get(self, name: str, reset: bool = False, limits: SessionLimits | None = None) -> Session:
         """The session of that name, a new one where there is none, it was idle too long, or `reset`.
 
         It counts as used now. A reset does not disturb an answer under way: it goes on in the old session,
         which nobody will continue.
+
+        Args:
+            limits: that hold from now on; None = those that held before.
         """
+        if limits is not None:
+            self._limits = limits
         self.expire()
-        session, _ = self._sessions.pop(name, (None, 0.0))
-        if session is None or reset:
-            session = Session(name, self.token_budget, self._trim)
-        self._sessions[name] = (session, self._clock())
-        self._trim()
-        return session
+        entry = self._sessions.get(name)
+        if entry is None or reset:
+            session = Session(name, self._limits.token_budget, self._trim_bytes)
+            if entry is None:
+                self._make_room()
+            entry = _Entry(session, next(self._began))
+        entry.used = self._clock()
+        self._sessions[name] = entry
+        self._sessions.move_to_end(name)
+        while len(self._sessions) > self._limits.max_sessions:  # the limit was lowered, or is 0
+            self._sessions.popitem(last=False)
+        self._trim_bytes()
+        self._publish()
+        return entry.session
 
     def expire(self) -> None:
         """Forget the sessions whose idle time is over. Each `get` does it; a timer may."""
         now = self._clock()
-        for name, (session, used) in list(self._sessions.items()):
-            if session.busy:
-                self._sessions[name] = (session, now)
-            elif now - used > self.idle_seconds:
+        for name, entry in list(self._sessions.items()):
+            if entry.session.busy:
+                entry.used = now
+            elif now - entry.used > self._limits.idle_seconds:
                 del self._sessions[name]
+        self._publish()
 
     def forget(self, name: str | None = None) -> None:
         """Forget one session (harmless if there is none of that name), or all."""
@@ -151,13 +186,33 @@ class SessionStore:
             self._sessions.clear()
         else:
             self._sessions.pop(name, None)
+        self._publish()
 
-    def _trim(self) -> None:
-        while len(self._sessions) > self.max_sessions:
-            self._sessions.popitem(last=False)
-        over = self.nbytes - self.byte_budget
-        for session, _ in self._sessions.values():
+    def _make_room(self) -> None:
+        """Forget one session, where there is no place for another one."""
+        if not self._sessions or len(self._sessions) < self._limits.max_sessions:
+            return
+        oldest, entry = next(iter(self._sessions.items()))
+        if self._clock() - entry.used <= PROTECTED:
+            oldest = max(self._sessions, key=lambda name: self._sessions[name].order)
+        del self._sessions[oldest]
+
+    def _trim_bytes(self) -> None:
+        over = self.nbytes - self._limits.byte_budget
+        for entry in self._sessions.values():
             if over <= 0:
                 break
-            over -= session.nbytes
-            session.tail = None
+            over -= entry.session.nbytes
+            entry.session.tail = None
+
+    def _publish(self) -> None:
+        self._names = frozenset(self._sessions)
+
+
+@dataclass
+class _Entry:
+    """A session, which one of all it is, and when it was used last (the store's clock)."""
+
+    session: Session
+    order: int
+    used: float = 0.0

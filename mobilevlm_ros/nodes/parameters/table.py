@@ -11,9 +11,8 @@ from rclpy.exceptions import InvalidTopicNameException
 from rclpy.expand_topic_name import expand_topic_name
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
-from mobilevlm_ros.errors import ConfigurationError, QuestionError
+from mobilevlm_ros.errors import QuestionError
 from mobilevlm_ros.inference.assistant import CAPTION_PROMPT
-from mobilevlm_ros.inference.monitoring.monitors import load_monitors
 from mobilevlm_ros.inference.validate import MAX_QUESTION, MAX_TOKENS, check_system_prompt
 
 LONGEST_QUESTION = 100_000
@@ -66,15 +65,6 @@ def _check_system_prompt(text: str) -> str:
 def _check_caption_prompt(prompt: str) -> str:
     if not prompt.strip():
         return "caption_prompt is empty: write a question, or set caption_rate to 0 for no captions"
-    return ""
-
-
-def _check_monitors_file(path: str) -> str:
-    try:
-        if path:
-            load_monitors(path)
-    except ConfigurationError as error:
-        return f"monitors_file: {error}"
     return ""
 
 
@@ -226,7 +216,6 @@ SPECS = (
         "YAML file with monitors (config/monitors.yaml is one); empty = none. Setting it again, to the same "
         "path too, reads it again.",
         live=True,
-        check=_check_monitors_file,
     ),
     # ---- reports
     Spec(

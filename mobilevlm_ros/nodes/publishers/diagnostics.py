@@ -111,7 +111,7 @@ def _load_status(prefix: str, model: ModelManager, periodic: PeriodicPublishers)
         "memory_mb": f"{resident_memory() / 2**20:.0f}",
         "temperature_celsius": _number(hottest(), 1),
     }
-    return _status(f"{prefix}: load", model.runtime.backend_name, level, text, values)
+    return _status(f"{prefix}: load", model.loaded.runtime.backend_name, level, text, values)
 
 
 def _camera_status(prefix: str, camera: Camera, max_age: float) -> DiagnosticStatus:

@@ -244,7 +244,7 @@ class Monitors:
         if changed:
             self._log(watch)
         message = self._message(watch, changed)
-        message.model_id = self._model.model_id
+        message.model_id = self._model.loaded.model_id
         self._publish(watch, message)
 
     def _message(self, watch: Watch, changed: bool) -> MonitorState:

@@ -20,7 +20,6 @@ from rclpy.task import Future
 
 from mobilevlm_ros.errors import EngineError, MobileVLMError
 from mobilevlm_ros.inference.types import Answer
-from mobilevlm_ros.nodes.live_settings import LiveSettings
 from mobilevlm_ros.nodes.node_state import NodeState
 from mobilevlm_ros.nodes.services.pending_question import Counts, PendingQuestion, Progress, RequestContext
 from mobilevlm_ros.nodes.services.request_parser import EVERY, AskRequest, parse_request
@@ -52,7 +51,6 @@ class AskServer:
         self._contexts: dict[object, RequestContext] = {}  # by goal id, or anything unique
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._group = ReentrantCallbackGroup()  # many requests may wait at once
-        self._conversations = LiveSettings(node, node_state)
         self.reset()
         self._service = node.create_service(
             AskImage, "ask_image", self._on_request, qos_profile=SERVICE_QOS, callback_group=self._group

@@ -111,7 +111,9 @@ class PendingQuestion:
         self._report("encoding", "")
         session = None
         if asked.session:
-            session = self.loaded.sessions.get(asked.session, asked.fields.reset_session)
+            session = self.loaded.sessions.get(
+                asked.session, asked.fields.reset_session, self.loaded.session_limits
+            )
         self.frame = asked.frame(session)
         answer = yield from self.loaded.assistant.steps(self.frame, asked.request, session)
         return with_queue_time(answer, queued)

@@ -17,6 +17,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from mobilevlm_ros.errors import EngineError, MobileVLMError
+from mobilevlm_ros.nodes.live_settings import read_settings
 from mobilevlm_ros.nodes.model_manager import LoadedBundle, Settings, load_bundle, release_memory
 from mobilevlm_ros.nodes.node_state import NodeState
 from mobilevlm_ros.nodes.self_test import self_test
@@ -75,9 +76,9 @@ class Reloader:
             )
         if self._loading:
             raise Refused(Status.BUSY, f"{self._loading} is being loaded: wait until it is done")
-        settings = Settings.of(self._node).but(bundle, backend)
+        settings = read_settings(self._node).but(bundle, backend)
         self._loading = settings.bundle or "the bundle of the package"
-        self._node.get_logger().info(f"loading {self._loading} beside {model.model_id}")
+        self._node.get_logger().info(f"loading {self._loading} beside {model.loaded.model_id}")
         test = self._node.get_parameter("self_test").value
         try:
             loaded = await self._on_thread(lambda: _load(settings, test))
@@ -87,7 +88,9 @@ class Reloader:
                     f"the node was cleaned up while {self._loading} was loaded: set the parameter `bundle`, "
                     "then configure the node",
                 )
-            before, model.loaded = model.model_id, loaded
+            before = model.loaded.model_id
+            # Live parameters may have changed while it was loaded.
+            model.loaded = loaded.with_live(read_settings(self._node).live)
             self._on_swapped(settings)
             self._node.get_logger().info(f"{loaded.model_id} answers from now on, instead of {before}")
         finally:

@@ -8,7 +8,7 @@ import pytest
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import Busy, ContextOverflow, RequestCancelled
 from mobilevlm_ros.inference.assistant import Assistant
-from mobilevlm_ros.inference.cache.sessions import Session, SessionStore
+from mobilevlm_ros.inference.cache.sessions import PROTECTED, Session, SessionLimits, SessionStore
 from mobilevlm_ros.inference.choices.scoring import SHORT_ANSWER
 from mobilevlm_ros.inference.generation.sampling import log_softmax
 from mobilevlm_ros.inference.prompt.conversation import Turn
@@ -186,7 +186,7 @@ def test_a_session_answers_one_question_at_a_time(assistant: Assistant, frame: F
 
 def test_an_idle_session_is_forgotten_and_a_used_one_is_not(assistant: Assistant, frame: Frame) -> None:
     clock = Clock()
-    store = SessionStore(idle_seconds=60, clock=clock)
+    store = SessionStore(SessionLimits(idle_seconds=60), clock=clock)
     for now in (0.0, 50.0, 100.0):
         clock.now = now
         turn = assistant.ask(frame, FIRST, store.get("a")).session_turn
@@ -200,7 +200,7 @@ def test_an_idle_session_is_forgotten_and_a_used_one_is_not(assistant: Assistant
 
 def test_a_session_is_not_idle_while_it_answers(assistant: Assistant, frame: Frame) -> None:
     clock = Clock()
-    store = SessionStore(idle_seconds=60, clock=clock)
+    store = SessionStore(SessionLimits(idle_seconds=60), clock=clock)
     running = assistant.steps(frame, FIRST, store.get("a"))
     next(running)
     clock.now = 100.0
@@ -225,7 +225,7 @@ def test_a_reset_begins_anew_and_does_not_disturb_the_answer_under_way(
 
 
 def test_the_least_recently_used_session_makes_room() -> None:
-    store = SessionStore(max_sessions=2)
+    store = SessionStore(SessionLimits(max_sessions=2))
     for name in ("a", "b", "a", "c"):
         store.get(name)
     assert ["a" in store, "b" in store, "c" in store] == [True, False, True]
@@ -236,15 +236,38 @@ def test_the_least_recently_used_session_makes_room() -> None:
     assert len(store) == 0
 
 
+def test_whoever_begins_many_sessions_loses_his_own_and_not_everybodys() -> None:
+    clock = Clock()
+    store = SessionStore(SessionLimits(max_sessions=4), clock=clock)
+    theirs = {name: store.get(name) for name in ("tour", "kitchen")}
+    for number in range(16):
+        store.get(f"flood {number}")
+    assert len(store) == 4 and all(store.get(name) is session for name, session in theirs.items())
+    clock.now += PROTECTED + 1  # nobody has used any since: the order of use decides again
+    store.get("kitchen")
+    for name in ("new", "newer", "newest"):
+        store.get(name)
+    assert "kitchen" in store and "tour" not in store
+
+
+def test_other_limits_hold_from_the_next_session_on() -> None:
+    store = SessionStore()
+    assert [store.get(name).token_budget for name in "abc"] == [1024] * 3
+    assert store.get("d", limits=SessionLimits(max_sessions=2, token_budget=64)).token_budget == 64
+    assert len(store) == 2 and "d" in store
+    assert store.get("e").token_budget == 64
+
+
 def test_beyond_the_byte_budget_a_session_loses_its_kv_and_answers_the_same(
     assistant: Assistant, frame: Frame
 ) -> None:
     measure = Session()
     assistant.ask(frame, FIRST, measure)
-    store = SessionStore(byte_budget=2 * measure.nbytes)
+    budget = 2 * measure.nbytes
+    store = SessionStore(SessionLimits(byte_budget=budget))
     for name in "abc":
         assistant.ask(frame, FIRST, store.get(name))
-    assert store.nbytes <= store.byte_budget
+    assert store.nbytes <= budget
     assert [store.get(name).tail is None for name in "abc"] == [True, False, False]
     lost, kept = (assistant.ask(frame, SECOND, store.get(name)) for name in "ab")
     assert (lost.text, lost.session_turn) == (kept.text, 2)
@@ -256,4 +279,4 @@ def test_beyond_the_byte_budget_a_session_loses_its_kv_and_answers_the_same(
 )
 def test_a_store_that_could_hold_nothing_is_refused(bad: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
-        SessionStore(**bad)
+        SessionLimits(**bad)

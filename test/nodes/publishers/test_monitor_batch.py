@@ -18,8 +18,8 @@ from mobilevlm_msgs.msg import Status
 from mobilevlm_ros.errors import ContextOverflow
 from mobilevlm_ros.inference.monitoring.monitors import Monitor
 from mobilevlm_ros.inference.types import Frame
-from mobilevlm_ros.nodes.model_manager import ModelManager, Settings, load_bundle
-from mobilevlm_ros.nodes.parameters.table import SPECS
+from mobilevlm_ros.nodes.live_settings import default_settings
+from mobilevlm_ros.nodes.model_manager import ModelManager, load_bundle
 from mobilevlm_ros.nodes.publishers.monitor_batch import MonitorBatch, evaluate
 from mobilevlm_ros.ros.status import Refused
 from mobilevlm_ros.simulation.render import observe
@@ -46,8 +46,7 @@ class StillCamera:
 
 @pytest.fixture(scope="module")
 def model(nano: Path) -> Iterator[ModelManager]:
-    defaults = {spec.name: spec.default for spec in SPECS if spec.name in Settings.__dataclass_fields__}
-    made = ModelManager(load_bundle(Settings(**{**defaults, "bundle": str(nano)})), 4)
+    made = ModelManager(load_bundle(default_settings(bundle=str(nano))), 4)
     yield made
     assert made.close(LIMIT)
 
@@ -65,9 +64,9 @@ def run(model: ModelManager, camera: Any, batch: list[MonitorBatch]) -> str:
 
 def test_a_batch_is_answered_as_each_question_alone(model: ModelManager, camera: Any) -> None:
     batch = [MonitorBatch(PERSON, 2.0, None), MonitorBatch(CONE, 2.0, None)]
-    assert run(model, camera, batch) == model.model_id
+    assert run(model, camera, batch) == model.loaded.model_id
     for evaluation in batch:
-        alone = model.assistant.ask(evaluation.frame, evaluation.monitor.request)
+        alone = model.loaded.assistant.ask(evaluation.frame, evaluation.monitor.request)
         assert evaluation.answer is not None
         assert evaluation.answer.choice_probabilities == pytest.approx(alone.choice_probabilities, abs=1e-3)
     assert batch[0].answer.text == "yes" and batch[1].answer.text == "no"
