@@ -26,6 +26,10 @@ class ConfigurationError(MobileVLMError, ValueError):
     """A configuration file that cannot be used: presets, monitors, ..."""
 
 
+class EvaluationError(MobileVLMError, ValueError):
+    """A benchmark's folder, an exam or a file of answers that cannot be scored as it is."""
+
+
 class IncompleteAnswer(OptionError):
     """An answer with a format that max_tokens cut off; what there is of it is not of that format."""
 
