@@ -69,7 +69,9 @@ def entry(value: Any, key: Any, kind: type | tuple[type, ...], where: str) -> An
     try:
         found = value[key]
     except (KeyError, TypeError, IndexError):
-        raise EvaluationError(f"{where} has no field {key!r}: it is not the file this benchmark uses") from None
+        raise EvaluationError(
+            f"{where} has no field {key!r}: it is not the file this benchmark uses"
+        ) from None
     if not isinstance(found, kinds) or (isinstance(found, bool) and bool not in kinds):
         wanted = " or ".join("text" if k is str else k.__name__ for k in kinds)
         raise EvaluationError(f"{where}: {key!r} is {_short(found)}, expected {wanted}: correct it")
@@ -84,7 +86,9 @@ def only_once(keys: Mapping[Any, int], key: Any, row: int, path: Path) -> None:
         )
 
 
-def check_folder(folder: Path, title: str, files: Sequence[tuple[str, ...]], others: Mapping[str, Any]) -> None:
+def check_folder(
+    folder: Path, title: str, files: Sequence[tuple[str, ...]], others: Mapping[str, Any]
+) -> None:
     """Raises EvaluationError unless the folder holds each of `files` (alternatives in a tuple).
 
     The message says what was expected and found, and, where the files are another benchmark's, whose.
@@ -92,19 +96,22 @@ def check_folder(folder: Path, title: str, files: Sequence[tuple[str, ...]], oth
     """
     if not folder.is_dir():
         raise EvaluationError(f"{folder} is no directory: name the folder that holds {title}'s files")
-    lacking = [names for names in files if not any((folder / name).exists() for name in names)]
-    if not lacking:
+    if all(_present(folder, names) for names in files):
         return
     alike = [
         other
         for other, wanted in others.items()
-        if other != title and all(any((folder / n).exists() for n in names) for names in wanted)
+        if other != title and all(_present(folder, names) for names in wanted)
     ]
     guess = f"; these are files of {alike[0]}" if alike else ""
+    wanted = ", ".join(" or ".join(names) for names in files if not _present(folder, names))
     raise EvaluationError(
-        f"{folder} is not {title}'s folder: expected {', '.join(' or '.join(n) for n in files)}; lacking "
-        f"{', '.join(' or '.join(n) for n in lacking)}; found {listing(folder)}{guess}"
+        f"{folder} is not {title}'s folder: expected {wanted}; found {listing(folder)}{guess}"
     )
+
+
+def _present(folder: Path, names: tuple[str, ...]) -> bool:
+    return any((folder / name).exists() for name in names)
 
 
 def _short(value: object) -> str:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """MMBench-dev with circular evaluation: asked as model_vqa_mmbench.py does, scored by exact matching as
-VLMEvalKit's mcq_circular_eval(model=None) does (e8e78f05): what no rule can read is wrong, no ChatGPT guesses.
+VLMEvalKit's mcq_circular_eval(model=None) does (e8e78f05): what no rule can read is wrong, nobody guesses.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ ROTATION = 1_000_000
 """The r-th circular copy of question i has index i + r * ROTATION."""
 _COLUMNS = ("index", "question", "hint", "A", "B", "answer", "category", "image")
 _MISSING = frozenset(
-    "|#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split("|")
-)
+    ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A")
+) | {"NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 """Cells that pandas reads as missing; the official loop takes them so, whatever they were meant to say."""
 _SAYS = re.compile(r"(?i)(?:correct\s+)?answer\s+is\s+\**([ABCD])\**")
 _REFUSALS = (
@@ -72,7 +72,9 @@ def load(folder: Path) -> Dataset:
         only_once(rows, index, number, path)
         rows[index] = number
         image = row["image"]
-        image = images.setdefault(str(index), images.get(image, image))  # a cell may name another row's picture
+        image = images.setdefault(
+            str(index), images.get(image, image)
+        )  # a cell may name another row's picture
         question = _question(number, index, row, image, where)
         questions.append(question)
         groups.setdefault(question.truth.group, []).append(question)
@@ -116,7 +118,9 @@ def _question(number: int, index: int, row: dict[str, str], image: str, where: s
             break
         options[letter] = row[letter]
     if row["answer"] not in options:
-        raise EvaluationError(f"{where}: answer {row['answer']!r} is none of the options {', '.join(options)}")
+        raise EvaluationError(
+            f"{where}: answer {row['answer']!r} is none of the options {', '.join(options)}"
+        )
     if not image:
         raise EvaluationError(f"{where} has no picture")
     saved = "\n".join([row["question"], *(f"{letter}. {text}" for letter, text in options.items())])
@@ -204,7 +208,9 @@ def official(dataset: Dataset, rows: Sequence[AnswerRow]) -> OfficialScore:
         hides.append(f"{foreign} answers to unknown questions are ignored")
     if len(last) < len(rows):
         hides.append(f"{len(rows) - len(last)} answers are overwritten by a later one to the same question")
-    return OfficialScore(score([(q, last.get(str(q.key), "nan")) for q in dataset.questions]).values, "", hides)
+    return OfficialScore(
+        score([(q, last.get(str(q.key), "nan")) for q in dataset.questions]).values, "", hides
+    )
 
 
 def _key(row: AnswerRow) -> int | None:
@@ -216,6 +222,7 @@ MMBENCH = Benchmark(
     name="mmbench",
     title="MMBench-dev",
     headline="accuracy",
+    values=("accuracy",),
     files=(FILES,),
     images=(),
     load=load,

@@ -63,7 +63,7 @@ def load(folder: Path) -> Dataset:
         label = _label(labels[task], question_id, text)
         if label is None:
             raise EvaluationError(
-                f"{where}: {release / task} has no label for {_file(question_id)} and {text.splitlines()[0]!r}"
+                f"{where}: {release / task} has no label for {_file(question_id)}, {text.splitlines()[0]!r}"
             )
         key = (question_id, text)
         only_once(rows, key, row, path)
@@ -74,7 +74,7 @@ def load(folder: Path) -> Dataset:
     for question_id, at in per_picture.items():
         if len(at) != 2:
             raise EvaluationError(
-                f"{path}: picture {question_id} has {len(at)} questions (line {at[0]}); MME asks two about each"
+                f"{path}, line {at[0]}: picture {question_id} has {len(at)} questions; MME asks two each"
             )
     return Dataset(folder, questions)
 
@@ -122,7 +122,7 @@ def parse(text: str) -> str:
 
 
 def score(pairs: Sequence[tuple[Question, str | None]]) -> Score:
-    """`perception` (at most 2000) and `cognition` (at most 800). A picture without both answers is left out."""
+    """`perception` (at most 2000) and `cognition` (at most 800). Pictures with one answer are left out."""
     judged = []
     for question, text in pairs:
         if text is not None:
@@ -135,7 +135,9 @@ def score(pairs: Sequence[tuple[Question, str | None]]) -> Score:
     whole = {key: both for key, both in per_picture.items() if len(both) == 2}
     judged = [j for j in judged if j.question.question_id in whole]
     values, tasks = _totals([(task, [b for b in whole.values() if b[0].group == task]) for task in TASKS])
-    return Score(values, {"tasks": tasks}, judged, summed_metric(list(_adds(whole)), _perception), len(judged))
+    return Score(
+        values, {"tasks": tasks}, judged, summed_metric(list(_adds(whole)), _perception), len(judged)
+    )
 
 
 def _totals(
@@ -218,6 +220,7 @@ MME = Benchmark(
     name="mme",
     title="MME",
     headline="perception",
+    values=("perception", "cognition"),
     files=((QUESTIONS,), (RELEASE, *PERCEPTION[:1])),
     images=(RELEASE,),
     load=load,

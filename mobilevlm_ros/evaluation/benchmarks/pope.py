@@ -90,8 +90,8 @@ def _label(
     asked, shown = entry(line, "text", str, place), entry(line, "image", str, place)
     if shown != image or text.split("\n")[0].split() != asked.split():
         raise EvaluationError(
-            f"{place} is about {shown} ({asked!r}), and {where} about {image} ({text.splitlines()[0]!r}): the "
-            f"annotation file is another version than the questions; use {ANNOTATIONS}"
+            f"{place} is about {shown} ({asked!r}), and {where} about {image} ({text.splitlines()[0]!r}): "
+            f"the annotation file is another version than the questions; use {ANNOTATIONS}"
         )
     label = entry(line, "label", str, place)
     if label not in ("yes", "no"):
@@ -121,7 +121,9 @@ def score(pairs: Sequence[tuple[Question, str | None]]) -> Score:
     known = [value for value in f1 if value is not None]
     mean = sum(known) / len(known) * 100 if len(known) == len(CATEGORIES) else None
     rows = [(picture_unit(j), _adds(j)) for j in judged]
-    return Score({"mean_f1_x100": mean}, {"categories": tables}, judged, summed_metric(rows, _mean_f1), len(judged))
+    return Score(
+        {"mean_f1_x100": mean}, {"categories": tables}, judged, summed_metric(rows, _mean_f1), len(judged)
+    )
 
 
 def _table(pairs: Sequence[tuple[str, str]]) -> dict[str, float | int | None]:
@@ -206,6 +208,7 @@ POPE = Benchmark(
     name="pope",
     title="POPE",
     headline="mean_f1_x100",
+    values=("mean_f1_x100",),
     files=((QUESTIONS,), *((f"coco/coco_pope_{n}.json", f"coco_pope_{n}.json") for n in CATEGORIES)),
     images=("val2014",),
     load=load,

@@ -56,9 +56,7 @@ def load(folder: Path) -> Dataset:
         if key not in problems:
             raise EvaluationError(f"{where}: problem {key} is not in problems.json: they do not go together")
         problem, place = problems[key], f"{folder}/problems.json, problem {key}"
-        truth = Truth(
-            entry(problem, "answer", int, place), len(entry(problem, "choices", list, place))
-        )
+        truth = Truth(entry(problem, "answer", int, place), len(entry(problem, "choices", list, place)))
         turn = entry(entry(line, "conversations", list, where), 0, dict, where)
         text = entry(turn, "value", str, where).replace(IMAGE_PLACEHOLDER, "").strip() + LETTER
         picture, saved = None, text
@@ -70,8 +68,8 @@ def load(folder: Path) -> Dataset:
     if lacking or len(rows) != len(test):
         first = f" (first: {lacking[0]})" if lacking else ""
         raise EvaluationError(
-            f"{path} has {len(rows)} questions and the test split {len(test)}; {len(lacking)} of the split are "
-            f"not asked{first}: the files are of different versions"
+            f"{path} has {len(rows)} questions and the test split {len(test)}; {len(lacking)} of the split "
+            f"are not asked{first}: the files are of different versions"
         )
     return Dataset(folder, questions)
 
@@ -147,6 +145,7 @@ SQA = Benchmark(
     name="sqa",
     title="ScienceQA",
     headline="img_accuracy",
+    values=("accuracy", "img_accuracy"),
     files=((QUESTIONS,), ("problems.json",), ("pid_splits.json",)),
     images=("images/test",),
     load=load,

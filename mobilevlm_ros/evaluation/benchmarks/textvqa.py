@@ -56,8 +56,8 @@ def load(folder: Path) -> Dataset:
         asked = question_of(text)
         if asked is None:
             raise EvaluationError(
-                f"{where}: the text has {text.count(chr(10)) + 1} lines; expected the question, perhaps a line "
-                f"{OCR_LINE!r}, and the instruction: use {QUESTIONS}"
+                f"{where}: the text has {text.count(chr(10)) + 1} lines; expected the question, perhaps a "
+                f"line {OCR_LINE!r}, and the instruction: use {QUESTIONS}"
             )
         key = (image_id, asked)
         if key not in answers:
@@ -83,7 +83,9 @@ def score(pairs: Sequence[tuple[Question, str | None]]) -> Score:
     for question, text in pairs:
         if text is not None:
             parsed = normalize(text)
-            judged.append(Judged(question, text, parsed, soft_scores(question.truth.answers).get(parsed, 0.0)))
+            judged.append(
+                Judged(question, text, parsed, soft_scores(question.truth.answers).get(parsed, 0.0))
+            )
     values = {"accuracy": 100.0 * sum(j.credit for j in judged) / len(judged) if judged else None}
     return Score(values, {"samples": len(judged)}, judged, mean_metric(judged, picture_unit), len(judged))
 
@@ -117,6 +119,7 @@ TEXTVQA = Benchmark(
     name="textvqa",
     title="TextVQA",
     headline="accuracy",
+    values=("accuracy",),
     files=((QUESTIONS,), (ANNOTATIONS,)),
     images=("train_images",),
     load=load,

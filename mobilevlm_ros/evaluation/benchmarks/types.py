@@ -153,6 +153,7 @@ class Benchmark:
         name: on the command line.
         title: in tables.
         headline: the value that the papers print.
+        values: every figure of the score.
         files: names that its folder holds (alternatives in one tuple).
         images: folder of the pictures, below `folder`; empty where they are inside the question file.
         load: reads a folder; EvaluationError names the file and row that cannot be used.
@@ -166,6 +167,7 @@ class Benchmark:
     name: str
     title: str
     headline: str
+    values: tuple[str, ...]
     files: Sequence[tuple[str, ...]]
     images: tuple[str, ...]
     load: Callable[[Path], Dataset]

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("model", choices=["nano"], help="what to examine")
     parser.add_argument(
         "--bundle", type=Path, help="bundle directory (default: the one that comes with the package)"
     )

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions as the official loops put them: the text as it is, the picture as PIL reads and resizes it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobilevlm_ros.engine.bundle import Aspect
+from mobilevlm_ros.errors import EvaluationError
+from mobilevlm_ros.evaluation.benchmarks.types import Picture, Question
+from mobilevlm_ros.processing.image import prepare
+from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
+
+
+def render(question: Question, template: str) -> str:
+    """The one string the model continues. Nothing is cleaned or cut: a score depends on every blank."""
+    text = question.prompt if question.picture is None else image_question(question.prompt)
+    return TEMPLATES[template].render([(text, None)])
+
+
+def read(picture: Picture) -> NDArray[np.uint8]:
+    """The picture as u8 [H, W, 3] RGB, its EXIF rotation ignored as in the official loops.
+
+    Raises EvaluationError that names the file.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    name = str(picture.path) if picture.path is not None else "the picture in the question file"
+    try:
+        source = picture.path if picture.path is not None else io.BytesIO(base64.b64decode(picture.base64))
+        with Image.open(source) as image:
+            return np.asarray(image.convert("RGB"), np.uint8)
+    except FileNotFoundError:
+        raise EvaluationError(f"{name} is missing: put the benchmark's pictures there") from None
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, binascii.Error) as error:
+        raise EvaluationError(f"{name} is not a picture that can be read ({error}): get it again") from error
+
+
+def pixels(picture: Picture, size: int, aspect: Aspect) -> NDArray[np.uint8]:
+    """What the encoder gets: u8 [size, size, 3], by PIL's filter."""
+    return prepare(read(picture), size, aspect="crop" if picture.crop else aspect)
