@@ -3,18 +3,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.errors import EvaluationError
-from mobilevlm_ros.evaluation.benchmarks.types import Metric
 
 RESAMPLES = 2000
 LEVEL = 0.95
 _BLOCK = 100  # resamples at once: 100 x 13 000 units are 10 MB
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score as a function of sums, so that it can be computed again over any resample.
+
+    Attributes:
+        sums: f64 [U, K], what each unit adds. A unit is what was drawn together: the questions of a picture.
+        combine: f64 [..., K] to scores [...].
+        units: what a unit is, in the order of the rows: the picture, or the question group.
+    """
+
+    sums: NDArray[np.float64]
+    combine: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    units: tuple[Hashable, ...]
 
 
 @dataclass(frozen=True)

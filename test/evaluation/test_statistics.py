@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from mobilevlm_ros.errors import EvaluationError
-from mobilevlm_ros.evaluation.benchmarks.types import Metric
-from mobilevlm_ros.evaluation.statistics import compare, interval, mcnemar
+from mobilevlm_ros.evaluation.statistics import Metric, compare, interval, mcnemar
 
 
 def mean_of(values: np.ndarray) -> Metric:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mobilevlm_ros.evaluation.statistics import Metric
+
 SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
 """The suffix that GQA, TextVQA, POPE and MME questions carry in their files (LLaVA-1.5, section A)."""
 LETTER = "\nAnswer with the option's letter from the given choices directly."
@@ -94,21 +96,6 @@ class Judged:
     parsed: str
     credit: float
     group: str = ""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A score as a function of sums, so that it can be computed again over any resample.
-
-    Attributes:
-        sums: f64 [U, K], what each unit adds. A unit is what was drawn together: the questions of a picture.
-        combine: f64 [..., K] to scores [...].
-        units: what a unit is, in the order of the rows: the picture, or the question group.
-    """
-
-    sums: NDArray[np.float64]
-    combine: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-    units: tuple[Hashable, ...]
 
 
 @dataclass(frozen=True)
