@@ -140,7 +140,7 @@ main() {
     *" plain "* | *" again "* | *" linked "* | *" split "*)
       say "environment for colcon (ROS 2 $distro)"
       environment colcon -r "$root/requirements/ros-$distro.txt" colcon-common-extensions \
-        numpy opencv-python-headless onnxruntime sentencepiece pillow pyyaml tqdm
+        numpy opencv-python-headless onnxruntime sentencepiece simplejpeg pillow pyyaml tqdm
       ;;
   esac
   for each in $cases; do

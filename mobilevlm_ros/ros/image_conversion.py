@@ -16,16 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.errors import ImageError
-from mobilevlm_ros.processing.image_header import declared_size
+from mobilevlm_ros.processing.image_decoder import MAX_PIXELS, decode_image
 from mobilevlm_ros.ros.cv_bridge_fallback import bridged
 
 U8 = NDArray[np.uint8]
 Samples = NDArray[np.integer[Any]]  # u8 or u16
-
-MAX_PIXELS = 100_000_000
-"""Larger pictures are refused: decoded they would take more than 300 MB, and the model sees at most 336 x
-336.
-"""
 
 
 class ImageMessage(Protocol):
@@ -91,41 +86,18 @@ def image_to_rgb(message: ImageMessage) -> U8:
 
 
 def compressed_to_rgb(message: CompressedMessage) -> U8:
-    """RGB u8[H, W, 3] of a sensor_msgs/CompressedImage (JPEG, PNG, or whatever else OpenCV reads).
+    """RGB u8[H, W, 3] of a sensor_msgs/CompressedImage (JPEG, PNG or WebP), turned upright as its EXIF says.
 
     Raises:
-        ImageError: no data, truncated, not a picture, or too large.
+        ImageError: no data, not a picture, truncated, damaged, or too large.
     """
-    data = np.frombuffer(message.data, dtype=np.uint8)
-    what = f"compressed image (format {message.format!r}, {data.size} bytes)"
-    if data.size == 0:
-        raise ImageError(f"the {what} is empty: check the publisher")
+    size = len(message.data)
+    what = f"the compressed image (format {message.format!r}, {size} bytes)"
+    if size == 0:
+        raise ImageError(f"{what} is empty: check the publisher")
     if "compresseddepth" in message.format.lower():
-        raise ImageError(f"the {what} is a depth image: give the colour image of the camera")
-    head = bytes(data[:65536])
-    size = declared_size(head)
-    if size is not None and size[0] * size[1] > MAX_PIXELS:
-        raise ImageError(
-            f"the {what} is {size[0]}x{size[1]} pixels, more than {MAX_PIXELS}: publish a smaller one"
-        )
-    if head.startswith(b"\xff\xd8") and b"\xff\xd9" not in bytes(data[-65536:]):
-        # libjpeg fills what is missing with grey and only warns; a half grey picture must not be answered
-        # about.
-        raise ImageError(
-            f"the {what} is truncated (its JPEG has no end marker): check the connection to the camera"
-        )
-    try:
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise ImageError(f"the {what} cannot be decoded: {error.err}") from error
-    if bgr is None:
-        raise ImageError(f"the {what} is not a picture that can be decoded: publish JPEG or PNG")
-    if bgr.shape[0] * bgr.shape[1] > MAX_PIXELS:
-        raise ImageError(
-            f"the {what} is {bgr.shape[1]}x{bgr.shape[0]} pixels, more than {MAX_PIXELS}: "
-            "publish a smaller one"
-        )
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+        raise ImageError(f"{what} is a depth image: give the colour image of the camera")
+    return decode_image(message.data, what)
 
 
 def _describe(message: ImageMessage) -> str:

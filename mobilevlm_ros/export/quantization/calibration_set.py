@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.errors import ImageError
-from mobilevlm_ros.processing.image_file import read_picture
+from mobilevlm_ros.processing.image_file import check_format, read_picture
 from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN, Tokenizer
 from mobilevlm_ros.simulation.questions import FAMILIES, ask
@@ -32,7 +31,8 @@ QUESTIONS = (
 )
 """Asked about a user's pictures, whose content nobody told us."""
 
-_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+"""Of what people take for pictures; a format that is not read is then refused by its name."""
 _FIRST_SCENE = 20_000_000  # training and examinations draw other scenes
 _SCENES_PER_SEED = 100_000
 
@@ -133,13 +133,8 @@ def _pictures(directory: Path) -> list[Path]:
     pictures = sorted(path for path in directory.iterdir() if path.suffix.lower() in _SUFFIXES)
     if not pictures:
         raise ImageError(
-            f"calibration directory {directory} holds no pictures; put some there"
-            f" ({' '.join(sorted(_SUFFIXES))})"
+            f"calibration directory {directory} holds no pictures; put some there (.jpg .jpeg .png .webp)"
         )
     for path in pictures:
-        if not cv2.haveImageReader(str(path)):  # reads the first bytes
-            raise ImageError(
-                f"{path} in the calibration directory is not a picture that OpenCV can read;"
-                " take it out, or convert it"
-            )
+        check_format(path, f"{path} in the calibration directory")
     return pictures

@@ -15,7 +15,7 @@ from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN, Tokenizer
 @pytest.fixture
 def pictures(tmp_path):
     """A directory with three pictures of one colour each."""
-    for name, color in (("a.png", (255, 0, 0)), ("b.JPG", (0, 255, 0)), ("c.bmp", (0, 0, 255))):
+    for name, color in (("a.png", (255, 0, 0)), ("b.JPG", (0, 255, 0)), ("c.PNG", (0, 0, 255))):
         cv2.imwrite(str(tmp_path / name), np.full((24, 32, 3), color, np.uint8))
     (tmp_path / "notes.txt").write_text("not a picture, and none of our business")
     return tmp_path
@@ -46,7 +46,7 @@ def test_every_picture_is_asked_about_and_never_twice_the_same(pictures, samples
 
 def test_pictures_are_rgb(pictures):
     (pictures / "b.JPG").unlink()
-    (pictures / "c.bmp").unlink()
+    (pictures / "c.PNG").unlink()
     (turn,) = CalibrationSet(pictures, 1).conversations()
     assert turn.image[0, 0].tolist() == [0, 0, 255]  # written as blue, green, red
 
