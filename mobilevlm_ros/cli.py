@@ -10,8 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import mobilevlm_ros
 from mobilevlm_ros.errors import MobileVLMError
+from mobilevlm_ros.version import __version__
+
+DESCRIPTION = "Ask a robot's cameras questions in plain language, on the machine it carries."
 
 VERBS = {
     "ask": "ask a question about a picture",
@@ -36,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb. Returns the exit status: 0, 1 for an error (one line on stderr), 130 if interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in argv if not word.startswith("-")), "")
-    parser = argparse.ArgumentParser(prog="mobilevlm", description=mobilevlm_ros.__doc__)
-    parser.add_argument("--version", action="version", version=f"mobilevlm {mobilevlm_ros.__version__}")
+    parser = argparse.ArgumentParser(prog="mobilevlm", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"mobilevlm {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, help_text in VERBS.items():
         command = verbs.add_parser(

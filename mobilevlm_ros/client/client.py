@@ -23,6 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from mobilevlm_ros.errors import RequestTimeout
+from mobilevlm_ros.inference.arguments import text_list
 from mobilevlm_ros.inference.types import Frame
 from mobilevlm_ros.inference.validate import check_frame
 from mobilevlm_ros.ros.image_messages import image_message
@@ -124,6 +125,7 @@ class AskImageClient:
 
         Raises:
             ImageError: the picture is no u8[H, W, 3].
+            QuestionError: choices or stop is one text, not a list of texts.
             RequestTimeout: nothing serves the questions, or no response came.
         """
         request = filled(AskImage.Request(), question, camera, choices, image, timeout, fields)
@@ -193,15 +195,19 @@ def filled(
     Raises:
         AttributeError: a request has no such field.
         ImageError: the picture is no u8[H, W, 3].
+        QuestionError: choices or stop is one text, not a list of texts.
     """
     values = {
         "question": question,
         "camera": camera,
-        "choices": list(choices),
+        "choices": choices,
         "timeout": float(timeout),
         **fields,
     }
+    kinds = request.get_fields_and_field_types()
     for name, value in values.items():
+        if kinds.get(name) == "sequence<string>":
+            value = list(text_list(value, name))
         setattr(request, name, value)
     if isinstance(image, Image):
         request.image = image

@@ -27,7 +27,7 @@ TORCH = "torch"
 Engines = tuple[VisionEngine, LanguageEngine]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Runtime:
     """A loaded model: everything inference needs, whatever backend runs it."""
 
@@ -41,14 +41,18 @@ class Runtime:
     fallbacks: tuple[str, ...] = ()
     """Better backends that were tried and failed: a sentence each, with what to do about it."""
 
+    def __repr__(self) -> str:
+        return f"Runtime({self.bundle.manifest.name!r}, {self.backend_name})"
+
 
 def load_runtime(
     bundle_dir: str | Path | None = None, backend: str = AUTO, threads: int = 0, spin: bool = False
 ) -> Runtime:
     """Loads a bundle (the shipped nano model by default).
 
-    `backend` is one of BACKEND_NAMES; 'torch' takes a checkpoint directory or hub id instead of a bundle.
-    `threads` is the number of CPU threads, 0 for one per physical core. `spin` lets idle threads busy-wait:
+    `~` in `bundle_dir` is the home directory. `backend` is one of BACKEND_NAMES; 'torch' takes a checkpoint
+    directory or hub id instead of a bundle. `threads` is the number of CPU threads, 0 for one per physical
+    core. `spin` lets idle threads busy-wait:
     a little faster alone, several times slower when another process wants the cores. Raises BundleError,
     EngineError, and CheckpointError (torch only).
     """
@@ -56,7 +60,7 @@ def load_runtime(
         raise EngineError(f"unknown backend {backend!r}; choose one of {', '.join(BACKEND_NAMES)}")
     if threads < 0:
         raise EngineError(f"threads is {threads}; use 0 for one per physical core, or a positive number")
-    path = Path(bundle_dir) if bundle_dir is not None else shipped_bundle()
+    path = Path(bundle_dir).expanduser() if bundle_dir is not None else shipped_bundle()
     if backend == TORCH:
         return _torch_runtime(path, threads)
     bundle = Bundle.open(path)

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-import mobilevlm_ros
 from mobilevlm_ros.engine.bundle import DECODER, EMBEDDINGS, MANIFEST, PREFILL, VISION, Bundle, Manifest, seal
 from mobilevlm_ros.engine.checks import check_weights
 from mobilevlm_ros.errors import EngineError
@@ -32,6 +31,7 @@ from mobilevlm_ros.files.atomic import check_target, fresh_directory, move_into_
 from mobilevlm_ros.model.config import MobileVLMConfig
 from mobilevlm_ros.processing.image import prepare
 from mobilevlm_ros.processing.tokenizer import TOKENIZER, Tokenizer
+from mobilevlm_ros.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def build_bundle(
                 **({"prefill": "int8"} if fast_prefill else {}),
             },
             source=opened.describe(),
-            built_with={"mobilevlm_ros": mobilevlm_ros.__version__, **_versions("onnx", "numpy", "torch")},
+            built_with={"mobilevlm_ros": __version__, **_versions("onnx", "numpy", "torch")},
             requires={"onnxruntime": "1.22" if vision_store == "int8-block" else precision.least_onnxruntime},
             files=seal([*files, EMBEDDINGS, TOKENIZER], work),
         )

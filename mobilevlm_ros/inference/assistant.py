@@ -72,6 +72,9 @@ class Assistant:
         self._drafts = Drafts(runtime)
         self._reader = Prefiller(runtime.vision, runtime.language, prefix_budget, prefill_chunk(runtime))
 
+    def __repr__(self) -> str:
+        return f"Assistant({self.runtime.bundle.manifest.name!r}, {self.runtime.backend_name})"
+
     def ask(
         self,
         frame: Frame,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Frame:
     """A picture with the header it came with.
 
@@ -24,6 +24,10 @@ class Frame:
     stamp_ns: int = 0
     frame_id: str = ""
     camera: str = ""
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, np.shape(self.image)[1::-1]))
+        return f"Frame({size}, stamp_ns={self.stamp_ns}, frame_id={self.frame_id!r}, camera={self.camera!r})"
 
 
 @dataclass(frozen=True)
@@ -122,13 +126,14 @@ class Latency:
         return self.queue + self.encode + self.prefill + self.decode
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """What the model said about a frame.
 
     Attributes:
         text: the answer, stripped; one of the choices where there were choices; empty when abstained.
         confidence: in [0, 1]; the probability of the least sure token of the answer, or of the choice.
+        choices: of the request; empty for free text.
         choice_probabilities: one for each choice in the order of the request, summing to 1 (in a
             'choice_list' each on its own: that it applies); empty without choices.
         latency: the split, in seconds.
@@ -146,6 +151,7 @@ class Answer:
 
     text: str
     confidence: float
+    choices: tuple[str, ...] = ()
     choice_probabilities: tuple[float, ...] = ()
     latency: Latency = field(default_factory=Latency)
     prompt_tokens: int = 0
@@ -157,3 +163,19 @@ class Answer:
     calibrated: bool = False
     session_turn: int = 0
     forgotten_turns: int = 0
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """The probability of each choice, by its text; empty without choices."""
+        return dict(zip(self.choices, self.choice_probabilities))
+
+    def __str__(self) -> str:
+        """The text, or that it was withheld."""
+        if self.abstained:
+            return f"(not sure: {self.best_guess!r} with confidence {self.confidence:.2f})"
+        return self.text
+
+    def __repr__(self) -> str:
+        odds = "".join(f", {choice}: {p:.2f}" for choice, p in self.probabilities.items())
+        guess = f", abstained, best_guess={self.best_guess!r}" if self.abstained else ""
+        return f"Answer({self.text!r}, confidence={self.confidence:.2f}{guess}{odds})"

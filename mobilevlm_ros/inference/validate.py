@@ -6,10 +6,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import unicodedata
+from numbers import Integral
 
 import numpy as np
 
 from mobilevlm_ros.errors import ImageError, OptionError, QuestionError
+from mobilevlm_ros.inference.arguments import check_number, rgb_remedy, text_list
 from mobilevlm_ros.inference.structured.formats import check_format
 from mobilevlm_ros.inference.types import Frame, Region, Request, SamplingParams
 
@@ -39,11 +41,16 @@ def check_request(request: Request, max_question: int = MAX_QUESTION) -> Request
         QuestionError: the question or a choice cannot be used.
         OptionError: another field is out of range.
     """
+    if not isinstance(request, Request):
+        raise QuestionError(
+            f"the request is a {type(request).__name__}: give Request('What is it?'), or use "
+            "mobilevlm_ros.MobileVLM, which takes text"
+        )
     question = clean_text(request.question, "question", max_question)
     system_prompt = check_system_prompt(request.system_prompt)
     choices = check_choices(request.choices)
     check_format(request)
-    if not 0 <= request.abstain_threshold <= 1:
+    if not 0 <= check_number(request.abstain_threshold, "abstain_threshold") <= 1:
         raise OptionError(
             f"abstain_threshold is {request.abstain_threshold:g}: give a probability from 0 to 1"
         )
@@ -55,31 +62,37 @@ def check_request(request: Request, max_question: int = MAX_QUESTION) -> Request
 
 def check_sampling(params: SamplingParams) -> None:
     """Raises OptionError for a value out of range."""
-    if params.max_tokens <= 0 or params.max_tokens > MAX_TOKENS:
+    if not isinstance(params, SamplingParams):
+        raise OptionError(f"sampling is a {type(params).__name__}: give SamplingParams(max_tokens=...)")
+    if not 1 <= check_number(params.max_tokens, "max_tokens", Integral) <= MAX_TOKENS:
         raise OptionError(f"max_tokens is {params.max_tokens}: give a number from 1 to {MAX_TOKENS}")
-    if not math.isfinite(params.temperature) or params.temperature < 0:
+    if not 0 <= check_number(params.temperature, "temperature") < math.inf:
         raise OptionError(f"temperature is {params.temperature}: give 0 (greedy) or a positive finite number")
-    if not 0 < params.top_p <= 1:
+    if not 0 < check_number(params.top_p, "top_p") <= 1:
         raise OptionError(f"top_p is {params.top_p}: give a number above 0 and up to 1")
-    if params.seed < 0:
+    if check_number(params.seed, "seed", Integral) < 0:
         raise OptionError(f"seed is {params.seed}: give 0 or a positive number")
-    if not 0.5 <= params.repetition_penalty <= 2:
+    if not 0.5 <= check_number(params.repetition_penalty, "repetition_penalty") <= 2:
         raise OptionError(
             f"repetition_penalty is {params.repetition_penalty}: give a number from 0.5 to 2 (1 is off)"
         )
-    if len(params.stop) > MAX_STOPS or not all(params.stop):
-        raise OptionError(
-            f"stop holds {len(params.stop)} texts: give at most {MAX_STOPS}, none of them empty"
-        )
+    stop = text_list(params.stop, "stop")
+    if len(stop) > MAX_STOPS or not all(stop):
+        raise OptionError(f"stop holds {len(stop)} texts: give at most {MAX_STOPS}, none of them empty")
 
 
 def check_system_prompt(text: str) -> str:
     """Cleaned system prompt; empty is fine. QuestionError as for `clean_text`."""
-    return clean_text(text, "system prompt", MAX_SYSTEM_PROMPT) if text.strip() else ""
+    blank = isinstance(text, str) and not text.strip()
+    return "" if blank else clean_text(text, "system prompt", MAX_SYSTEM_PROMPT)
 
 
 def check_choices(choices: tuple[str, ...]) -> tuple[str, ...]:
-    """Cleaned choices, in order; QuestionError if there is one only, too many, an empty one or two alike."""
+    """Cleaned choices, in order.
+
+    Raises QuestionError if they are no list, or there is one only, too many, an empty one or two alike.
+    """
+    choices = text_list(choices, "choices")
     if not choices:
         return ()
     if len(choices) == 1:
@@ -105,9 +118,11 @@ def clean_text(text: str, name: str, limit: int) -> str:
     """Stripped text with line ends and tabs made uniform.
 
     Raises:
-        QuestionError: empty, longer than `limit` characters, holding a control character, half of a surrogate
-            pair, or one of the RESERVED markers.
+        QuestionError: no text, empty, longer than `limit` characters, holding a control character, half of a
+            surrogate pair, or one of the RESERVED markers.
     """
+    if not isinstance(text, str):
+        raise QuestionError(f"the {name} is a {type(text).__name__}: give it as text")
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ").strip()
     if not text:
         raise QuestionError(f"the {name} is empty: write at least one word")
@@ -141,11 +156,16 @@ def check_region(region: Region, frame: Frame) -> Region:
 
 def check_frame(frame: Frame) -> Frame:
     """The frame itself; ImageError if its image is not u8[H, W, 3] with at least one pixel."""
+    if not isinstance(frame, Frame):
+        raise ImageError(
+            f"the frame is a {type(frame).__name__}: give Frame(image) with image u8[H, W, 3] in RGB, or use "
+            "mobilevlm_ros.MobileVLM, which takes arrays, PIL images and paths"
+        )
     image = frame.image
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         found = f"{image.dtype}{list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ImageError(
-            f"a frame's image must be uint8[height, width, 3] in RGB, got {found}: convert it first"
+            f"a picture must be uint8[height, width, 3] in RGB, this one is {found}: {rgb_remedy(image)}"
         )
     if image.size == 0:
         raise ImageError(f"the image is empty ({image.shape[1]}x{image.shape[0]}): check the camera")

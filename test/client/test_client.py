@@ -24,7 +24,7 @@ from mobilevlm_ros.cli import main as mobilevlm
 from mobilevlm_ros.client import AskImageClient
 from mobilevlm_ros.client import cli as client_cli
 from mobilevlm_ros.client import client as client_module
-from mobilevlm_ros.errors import ImageError, RequestTimeout
+from mobilevlm_ros.errors import ImageError, QuestionError, RequestTimeout
 
 ANY_AGE = ["--max-age", "-1", "--timeout", "60", "--wait-for-frame", "20"]
 Captured = pytest.CaptureFixture[str]
@@ -123,6 +123,15 @@ def test_a_wait_that_cannot_be_is_refused_by_the_node(node, capsys: Captured) ->
 def test_a_picture_that_is_no_rgb_is_refused_before_it_is_sent(picture: np.ndarray) -> None:
     with AskImageClient("nobody/ask_image") as client, pytest.raises(ImageError, match="uint8"):
         client.ask("Is it?", image=picture, timeout=0.1)
+
+
+@pytest.mark.parametrize("field", ["choices", "stop"])
+def test_one_text_is_no_list_of_texts(field: str) -> None:
+    with (
+        AskImageClient("nobody/ask_image") as client,
+        pytest.raises(QuestionError, match=f"{field} is the one text 'car': give a list"),
+    ):
+        client.ask("Is it?", timeout=0.1, **{field: "car"})
 
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0])

@@ -32,6 +32,7 @@ def loaded_by(program: str) -> set[str]:
         "checkpoints",
         "engine",
         "training",
+        "api",
         "export",
         "inference",
         "evaluation",
@@ -41,6 +42,12 @@ def loaded_by(program: str) -> set[str]:
 )
 def test_a_room_is_light_to_enter(room: str) -> None:
     assert not loaded_by(f"import mobilevlm_ros.{room}") & HEAVY
+
+
+def test_the_front_door_is_light() -> None:
+    assert not loaded_by("import mobilevlm_ros") & (HEAVY | {"numpy"})
+    program = "from mobilevlm_ros import MobileVLM\nassert MobileVLM.ask.__doc__"
+    assert not loaded_by(program) & (HEAVY - {"cv2"})
 
 
 def test_help_is_quick() -> None:

@@ -63,6 +63,7 @@ class ChoiceSet:
         return Answer(
             text=self.choices[best],
             confidence=odds[best],
+            choices=self.choices,
             choice_probabilities=odds,
             calibrated=self.calibration is not None,
             finish_reason="choice",

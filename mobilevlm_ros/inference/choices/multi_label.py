@@ -37,6 +37,7 @@ def combine(request: Request, answers: Sequence[Answer]) -> Answer:
         text=", ".join(chosen) or NONE,
         # Each choice was asked on its own, so the whole list is right if every one of them is.
         confidence=math.prod(max(p, 1 - p) for p in odds),
+        choices=request.choices,
         choice_probabilities=odds,
         latency=_total([answer.latency for answer in answers]),
         prompt_tokens=max(answer.prompt_tokens for answer in answers),

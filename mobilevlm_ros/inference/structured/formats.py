@@ -7,6 +7,7 @@ import json
 import math
 
 from mobilevlm_ros.errors import OptionError
+from mobilevlm_ros.inference.arguments import check_number
 from mobilevlm_ros.inference.structured.decimals import decimal_pattern
 from mobilevlm_ros.inference.types import AnswerFormat, Request
 
@@ -27,6 +28,10 @@ MAX_SCHEMA = 65_536
 def check_format(request: Request) -> None:
     """Raises OptionError where the answer's format, its range or schema, choices and stop disagree."""
     form = request.answer_format
+    if not isinstance(form, AnswerFormat):
+        raise OptionError(f"answer_format is {form!r}: give AnswerFormat({form!r})")
+    for name in ("minimum", "maximum"):
+        check_number(getattr(form, name), name)
     if form.kind not in ("", *ANSWER_FORMATS):
         raise OptionError(
             f"answer_format is {form.kind!r}: leave it empty for free text, or give one of "
@@ -75,6 +80,8 @@ def number_pattern(form: AnswerFormat) -> str:
 
 def read_schema(text: str) -> dict[str, object]:
     """A JSON Schema from its text. Raises OptionError if it is missing, too long, or not a JSON object."""
+    if not isinstance(text, str):
+        raise OptionError(f"json_schema is a {type(text).__name__}: give its text, json.dumps(schema)")
     if not text.strip():
         raise OptionError(
             "json_schema is empty: answer_format 'json' needs one, such as "
