@@ -18,6 +18,7 @@ DESCRIPTION = "Ask a robot's cameras questions in plain language, on the machine
 VERBS = {
     "ask": "ask a question about a picture",
     "build": "make a bundle, which a robot can serve, from a checkpoint",
+    "serve": "answer over HTTP (OpenAI-compatible), with a web page",
     "info": "describe a bundle: model, precision, sizes, quality, backends",
     "compile": "make a bundle's TensorRT plans on this machine, before the robot needs them",
     "train": "train a model",

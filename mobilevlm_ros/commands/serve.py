@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mobilevlm serve`: HTTP with an OpenAI-compatible API, and a web page."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobilevlm_ros.errors import MobileVLMError, OptionError
+
+if TYPE_CHECKING:
+    from mobilevlm_ros.server.service import VisionService
+
+TOKEN = "MOBILEVLM_TOKEN"
+"""Environment variable that holds the token: a command line is visible to everybody on the machine."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    add_service_arguments(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8080, help="(default: 8080; 0: any free one)")
+    parser.add_argument(
+        "--token", help=f"that clients must send; needed beyond this machine (default: ${TOKEN})"
+    )
+    bounds = parser.add_argument_group("bounds")
+    bounds.add_argument(
+        "--max-body", type=float, default=20.0, metavar="MB", help="of a request (default: 20)"
+    )
+    bounds.add_argument(
+        "--max-questions", type=int, default=256, metavar="N", help="on their way at once (default: 256)"
+    )
+    bounds.add_argument(
+        "--rate",
+        type=float,
+        metavar="N",
+        help="requests per second of each client; 0: any (default: 20 beyond this machine, else any)",
+    )
+    bounds.add_argument(
+        "--timeout", type=float, default=120.0, metavar="S", help="for an answer, seconds (default: 120)"
+    )
+
+
+def add_service_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say what answers: a bundle in this process, or a running node."""
+    parser.add_argument(
+        "--bundle", type=Path, help="bundle directory (default: the small model that comes with the package)"
+    )
+    parser.add_argument("--backend", default="auto", help="what runs the model (default: auto)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
+    parser.add_argument(
+        "--camera",
+        action="append",
+        default=[],
+        metavar="NAME=SOURCE",
+        help="a camera without ROS: simulation[:SEED], a picture file, a video device or file; repeatable",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Serves until Ctrl-C."""
+    try:
+        from mobilevlm_ros.server import run
+        from mobilevlm_ros.server.http.limits import Limits
+    except ImportError as error:
+        raise missing(error, "server") from error
+    token = os.environ.get(TOKEN, "") if args.token is None else args.token
+    if args.token is not None and not args.token:
+        raise OptionError("--token is empty: give a long random text, or leave it out")
+    local = run.check_address(args.host, token)
+    limits = Limits(
+        body=int(_positive(args.max_body, "--max-body") * 1_000_000),
+        questions=int(_positive(args.max_questions, "--max-questions")),
+        rate=(0.0 if local else 20.0) if args.rate is None else args.rate,
+        timeout=_positive(args.timeout, "--timeout"),
+    )
+    if not 0 <= args.port <= 65535:
+        raise OptionError(f"--port is {args.port}: give a number from 0 to 65535")
+    bound = run.listen(args.host, args.port)
+    service = make_service(args, limits.questions)
+    host, port = bound.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    print(f"serving http://{name}:{port}  (API: http://{name}:{port}/v1; Ctrl-C ends it)", file=sys.stderr)
+    run.make_server(service, limits, token, local).run(sockets=[bound])
+    return 0
+
+
+def make_service(args: argparse.Namespace, queue_size: int = 256) -> VisionService:
+    """What the arguments name. Raises MobileVLMError where it cannot be had."""
+    from mobilevlm_ros.engine.runtime import load_runtime
+    from mobilevlm_ros.server.local_cameras import open_cameras
+    from mobilevlm_ros.server.local_service import LocalService
+
+    runtime = load_runtime(args.bundle, args.backend, args.threads)
+    return LocalService(runtime, queue_size=queue_size, cameras=open_cameras(args.camera))
+
+
+def missing(error: ImportError, extra: str) -> MobileVLMError:
+    """The error that says how to get an extra's packages."""
+    return MobileVLMError(f"this needs {error.name or error}: pip install 'mobilevlm_ros[{extra}]'")
+
+
+def _positive(value: float, option: str) -> float:
+    if not value > 0:
+        raise OptionError(f"{option} is {value:g}: give a number above 0")
+    return value

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the application on a socket, until SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+import uvicorn
+
+from mobilevlm_ros.errors import MobileVLMError, OptionError
+from mobilevlm_ros.server.http.app import make_app
+from mobilevlm_ros.server.http.guard import LOOPBACK
+from mobilevlm_ros.server.http.limits import Limits
+from mobilevlm_ros.server.service import VisionService
+
+SHUTDOWN_SECONDS = 3
+"""For answers on their way when a signal comes; then they are cut."""
+
+
+def check_address(host: str, token: str) -> bool:
+    """Whether `host` is reachable from this machine only.
+
+    Raises OptionError: it is not, and there is no token.
+    """
+    local = is_loopback(host)
+    if not local and not token:
+        raise OptionError(
+            f"--host {host} lets others in, who could watch the cameras: set --token (or the environment "
+            "variable MOBILEVLM_TOKEN) too"
+        )
+    return local
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 lets the system choose. Raises MobileVLMError: the address cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise MobileVLMError(
+            f"{host}:{port} cannot be listened to ({error.strerror or error}): choose another --port"
+        ) from error
+    return bound
+
+
+def make_server(
+    service: VisionService, limits: Limits, token: str = "", local: bool = True
+) -> uvicorn.Server:
+    """The server of an application; `run(sockets=[listen(...)])` serves until a signal comes.
+
+    Args:
+        local: the address is this machine's own: only requests to such names are served.
+    """
+    app = make_app(service, limits, token, LOOPBACK if local else ())
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,  # what is asked is nobody's business
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_keep_alive=30,
+        limit_concurrency=limits.questions + 8 * limits.viewers + 256,
+        backlog=1024,
+        lifespan="on",
+    )
+    return uvicorn.Server(config)
