@@ -26,7 +26,7 @@ def session_of(question: Question, store: SessionStore) -> Session | None:
     name = f"history/{_digest(question)}"
     session = store.get(name)
     if session.busy:
-        session = Session(token_budget=store.token_budget)
+        session = Session(token_budget=session.token_budget)
     elif session.turns and session.turns != question.history:
         session = store.get(name, reset=True)
     if not session.turns:

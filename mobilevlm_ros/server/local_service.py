@@ -15,7 +15,7 @@ import cv2
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.inference.assistant import Assistant, with_queue_time
-from mobilevlm_ros.inference.cache.sessions import SessionStore
+from mobilevlm_ros.inference.cache.sessions import SessionLimits, SessionStore
 from mobilevlm_ros.inference.metrics import InferenceMetrics
 from mobilevlm_ros.inference.scheduler import Priority, Scheduler
 from mobilevlm_ros.inference.types import Answer, Frame
@@ -63,9 +63,8 @@ class LocalService:
         self._runtime = runtime
         self._assistant = Assistant(runtime, prefix_budget=prefix_budget)
         self._scheduler = Scheduler(capacity=queue_size)
-        self._sessions = SessionStore(
-            max_sessions=64, token_budget=runtime.language.max_length, byte_budget=session_budget
-        )
+        context = runtime.language.max_length
+        self._sessions = SessionStore(SessionLimits(64, token_budget=context, byte_budget=session_budget))
         self._cameras = dict(cameras or {})
         self._metrics = InferenceMetrics()
         manifest = runtime.bundle.manifest
