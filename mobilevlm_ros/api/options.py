@@ -35,6 +35,8 @@ class AskOptions(TypedDict, total=False):
         seed: of the sampling; the same seed gives the same answer.
         repetition_penalty: 0.5 to 2; above 1 makes words that were said less probable.
         stop: texts that end the answer where they appear.
+        logprobs, top_logprobs: report the log-probability of each token, and of the 0 to 20 most probable
+            tokens at each place (`Answer.logprobs`).
         timeout: seconds until RequestTimeout; None waits until the answer is complete.
     """
 
@@ -53,6 +55,8 @@ class AskOptions(TypedDict, total=False):
     seed: int
     repetition_penalty: float
     stop: Sequence[str]
+    logprobs: bool
+    top_logprobs: int
     timeout: float | None
 
 

@@ -180,7 +180,7 @@ def _as_dict(answer: Answer, choices: list[str]) -> dict[str, Any]:
     told = dataclasses.asdict(answer)
     latency = {**told.pop("latency"), "total": answer.latency.total}
     odds = dict(zip(choices, told.pop("choice_probabilities")))
-    del told["choices"]
+    del told["choices"], told["logprobs"]
     return {
         "answer": told.pop("text"),
         "choice_probabilities": odds,

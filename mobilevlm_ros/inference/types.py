@@ -52,6 +52,8 @@ class SamplingParams:
         repetition_penalty: above 1 makes tokens that the answer already holds less probable (0.5 to 2; 1 is
             off).
         stop: texts that end the answer where they appear; they are not part of it. At most 16.
+        logprobs: report the log-probability of each token (`Answer.logprobs`).
+        top_logprobs: with logprobs, also the most probable tokens at each place; 0 to 20.
     """
 
     max_tokens: int = 64
@@ -60,6 +62,8 @@ class SamplingParams:
     seed: int = 0
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
+    logprobs: bool = False
+    top_logprobs: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,27 @@ class Latency:
         return self.queue + self.encode + self.prefill + self.decode
 
 
+@dataclass(frozen=True)
+class TokenLogprob:
+    """How probable a token was where it stands.
+
+    Attributes:
+        token_id: its id.
+        text: what it stands for, with the space that it begins with; U+FFFD for a part of a character.
+        content: the same as bytes. Joined, those of an answer are its text (before it is stripped and stop
+            texts are cut off).
+        logprob: natural logarithm of its probability under the model at temperature 1; with an answer format,
+            among the tokens that could stand there.
+        top: the most probable tokens at its place, best first, whether chosen or not; they have no `top`.
+    """
+
+    token_id: int
+    text: str
+    content: bytes
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
 @dataclass(frozen=True, repr=False)
 class Answer:
     """What the model said about a frame.
@@ -147,6 +172,8 @@ class Answer:
         calibrated: confidence and probabilities were rescaled by the bundle's calibration.
         session_turn: 1 for the first question of a session, 2 for the next; 0 without a session.
         forgotten_turns: oldest turns of the session that no longer fit and were left out for good.
+        logprobs: of each generated token, the stop token not included; empty unless `SamplingParams.logprobs`
+            asked for them, and with choices (which are not generated).
     """
 
     text: str
@@ -163,6 +190,7 @@ class Answer:
     calibrated: bool = False
     session_turn: int = 0
     forgotten_turns: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def probabilities(self) -> dict[str, float]:

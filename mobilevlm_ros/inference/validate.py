@@ -29,6 +29,8 @@ MAX_CHOICE = 200
 
 MAX_TOKENS = 4096
 MAX_STOPS = 16
+MAX_TOP_LOGPROBS = 20
+"""As OpenAI's API has it."""
 
 RESERVED = ("<image>", "<s>", "</s>", "<unk>")
 """Strings the prompt format gives a meaning to; in a question they would move the picture or end the turn."""
@@ -76,6 +78,12 @@ def check_sampling(params: SamplingParams) -> None:
         raise OptionError(
             f"repetition_penalty is {params.repetition_penalty}: give a number from 0.5 to 2 (1 is off)"
         )
+    if not 0 <= check_number(params.top_logprobs, "top_logprobs", Integral) <= MAX_TOP_LOGPROBS:
+        raise OptionError(
+            f"top_logprobs is {params.top_logprobs}: give a number from 0 to {MAX_TOP_LOGPROBS}"
+        )
+    if params.top_logprobs and not params.logprobs:
+        raise OptionError("top_logprobs is given without logprobs: set logprobs too")
     stop = text_list(params.stop, "stop")
     if len(stop) > MAX_STOPS or not all(stop):
         raise OptionError(f"stop holds {len(stop)} texts: give at most {MAX_STOPS}, none of them empty")

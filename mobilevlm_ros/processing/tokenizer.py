@@ -100,6 +100,16 @@ class Tokenizer:
         byte = self._bytes.get(token_id)
         return self._sp.id_to_piece(token_id).replace(_SPACE, " ") if byte is None else byte
 
+    def content(self, token_id: int) -> bytes:
+        """The bytes of one id, spaces as spaces; none outside the vocabulary.
+
+        Joined, those of `encode(text, bos=False)` are a space and the text.
+        """
+        if not 0 <= token_id < self.vocab_size:
+            return b""
+        piece = self.piece(token_id)
+        return bytes([piece]) if isinstance(piece, int) else piece.encode()
+
 
 class StreamDecoder:
     """Decodes one id at a time: the texts pushed and flushed, joined, are `Tokenizer.decode` of all ids.

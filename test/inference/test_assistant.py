@@ -164,6 +164,38 @@ def test_choices_ask_for_a_short_answer_once(assistant: Assistant, frame: Frame)
     assert spelled.choice_probabilities == pytest.approx(plain.choice_probabilities, rel=1e-3)
 
 
+@pytest.mark.parametrize("params", [{}, {"temperature": 1.5, "seed": 3}, {"stop": ("on",)}])
+def test_logprobs_are_the_tokens_of_the_answer(assistant: Assistant, frame: Frame, params: dict) -> None:
+    plain = assistant.ask(frame, sampled(ASKED, **params))
+    answer = assistant.ask(frame, sampled(ASKED, **params, logprobs=True, top_logprobs=3))
+    assert plain.logprobs == () and answer.text == plain.text
+    assert len(answer.logprobs) == answer.generated_tokens
+    whole = b"".join(token.content for token in answer.logprobs).decode()
+    assert "".join(token.text for token in answer.logprobs) == whole
+    assert whole.strip().startswith(answer.text)
+    assert min(np.exp([token.logprob for token in answer.logprobs])) == pytest.approx(answer.confidence)
+    for token in answer.logprobs:
+        top = [other.logprob for other in token.top]
+        assert len(top) == 3 and top == sorted(top, reverse=True) and top[0] >= token.logprob
+        if "temperature" not in params:
+            assert (token.top[0].token_id, top[0]) == (token.token_id, token.logprob)
+
+
+def test_questions_asked_together_have_logprobs_too(assistant: Assistant, frame: Frame) -> None:
+    request = sampled(ASKED, logprobs=True, top_logprobs=2)
+    steps = assistant.steps_many(frame, [request, request, Request("Is it day?", ("yes", "no"))])
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(steps)
+    alone = assistant.ask(frame, request)
+    for answer in end.value.value[:2]:
+        assert [t.token_id for t in answer.logprobs] == [t.token_id for t in alone.logprobs]
+        assert [t.logprob for t in answer.logprobs] == pytest.approx(
+            [t.logprob for t in alone.logprobs], abs=0.1
+        )
+    assert end.value.value[2].logprobs == ()
+
+
 def test_the_same_seed_samples_the_same_answer(assistant: Assistant, frame: Frame) -> None:
     request = sampled(ASKED, temperature=1.5, seed=7)
     assert assistant.ask(frame, request).text == assistant.ask(frame, request).text

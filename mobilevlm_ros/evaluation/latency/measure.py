@@ -144,7 +144,7 @@ def measure(
     sampler, decode, sample = Sampler(), 0.0, 0.0
     for _ in range(tokens):
         start = perf_counter()
-        token, _ = sampler.pick(logits)
+        token = sampler.pick(logits).token
         chosen = perf_counter()
         logits = language.forward(language.embed(np.array([token]))[None], cache)[0, -1]
         sample += chosen - start

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,7 +17,7 @@ from mobilevlm_ros.inference.generation.prompt_lookup import Draft
 from mobilevlm_ros.inference.generation.sampling import Sampler
 from mobilevlm_ros.inference.generation.stop_strings import StopFilter
 from mobilevlm_ros.inference.stopwatch import Stopwatch
-from mobilevlm_ros.inference.types import Answer, SamplingParams
+from mobilevlm_ros.inference.types import Answer, SamplingParams, TokenLogprob
 from mobilevlm_ros.processing.tokenizer import StreamDecoder, Tokenizer
 
 
@@ -49,12 +50,14 @@ class Generation:
         tokens: the ids of it, the stop token not included.
         confidence: probability of the least sure token; 0 without any.
         finish: 'stop' or 'length'.
+        logprobs: of the tokens, where they were asked for.
     """
 
     text: str
     tokens: tuple[int, ...]
     confidence: float
     finish: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     def answer(self) -> Answer:
         """As an answer, without times and counts of the prompt."""
@@ -63,6 +66,7 @@ class Generation:
             confidence=self.confidence,
             generated_tokens=len(self.tokens),
             finish_reason=self.finish,
+            logprobs=self.logprobs,
         )
 
 
@@ -91,11 +95,13 @@ class AnswerDecoder:
         self._stop_ids = stop_ids if constraint is None else {*stop_ids, tokenizer.eos_id}
         self.limit = limit
         self._constraint = constraint
-        self._max_tokens = sampling.max_tokens
+        self._params = sampling
+        self._tokenizer = tokenizer
         self._sampler = Sampler(sampling)
         self._stream, self._shown = StreamDecoder(tokenizer), StopFilter(sampling.stop)
         self._pieces: list[str] = []
         self._probabilities: list[float] = []
+        self._logprobs: list[TokenLogprob] = []
 
     def write(self, logits: NDArray[np.float32]) -> str | None:
         """The text that the next token adds, '' while it is unclear; None when none was added.
@@ -104,7 +110,8 @@ class AnswerDecoder:
             logits: f32[V] after the prompt and the tokens so far.
         """
         constraint, full = self._constraint, len(self.tokens) == self.limit
-        token, probability = self._sampler.pick(logits, None if constraint is None else constraint.mask())
+        pick = self._sampler.pick(logits, None if constraint is None else constraint.mask())
+        token, probability = pick.token, math.exp(pick.logprob)
         if constraint is not None and (token in self._stop_ids or not full):
             constraint.accept(token)
         if token in self._stop_ids:
@@ -117,6 +124,9 @@ class AnswerDecoder:
             return None
         self.tokens.append(token)
         self._probabilities.append(probability)
+        if self._params.logprobs:
+            top = tuple(self._named(other, logprob) for other, logprob in pick.top)
+            self._logprobs.append(self._named(token, pick.logprob, top))
         self._pieces.append(self._shown.push(self._stream.push(token)))
         if self._shown.stopped or (constraint is not None and constraint.finished):
             self.finish = "stop"
@@ -131,9 +141,14 @@ class AnswerDecoder:
         self._pieces.append(self._shown.push(self._stream.flush()) + self._shown.flush())
         text = "".join(self._pieces).strip()
         if self._constraint is not None:
-            self._constraint.check(text, self.limit, self._max_tokens)
+            self._constraint.check(text, self.limit, self._params.max_tokens)
         # A sentence is as sure as its least sure word.
-        return Generation(text, tuple(self.tokens), min(self._probabilities, default=0.0), self.finish)
+        confidence = min(self._probabilities, default=0.0)
+        return Generation(text, tuple(self.tokens), confidence, self.finish, tuple(self._logprobs))
+
+    def _named(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        content = self._tokenizer.content(token)
+        return TokenLogprob(token, content.decode("utf-8", "replace"), content, logprob, top)
 
 
 def decode(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,20 @@ def log_softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return normalised
 
 
+class Pick(NamedTuple):
+    """A token that was chosen.
+
+    Attributes:
+        token: its id.
+        logprob: of it under the model itself (temperature 1, no penalty); with a mask, among what it marks.
+        top: ids and log-probabilities of the most probable tokens, best first; as many as asked for.
+    """
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
 class Sampler:
     """Greedy at temperature 0; otherwise seeded nucleus sampling. One for each answer: it remembers its
     tokens.
@@ -43,11 +57,8 @@ class Sampler:
         self._random = np.random.default_rng(params.seed)
         self._said: set[int] = set()
 
-    def pick(self, logits: NDArray[np.float32], mask: NDArray[np.bool_] | None = None) -> tuple[int, float]:
-        """Token id from logits f32[V], and its probability under the model itself (temperature 1).
-
-        With a mask bool[V] only the tokens that it marks can come, and the probability is among them.
-        """
+    def pick(self, logits: NDArray[np.float32], mask: NDArray[np.bool_] | None = None) -> Pick:
+        """A token from logits f32[V]; with a mask bool[V], only what it marks can come."""
         log_probs = log_softmax(logits)
         penalised = self._penalise(logits, log_probs)
         if mask is not None:
@@ -56,7 +67,7 @@ class Sampler:
             )
         token = int(penalised.argmax()) if self.params.temperature <= 0 else self._draw(penalised)
         self._said.add(token)
-        return token, float(np.exp(log_probs[token]))
+        return Pick(token, float(log_probs[token]), _top(log_probs, self.params.top_logprobs))
 
     def _penalise(self, logits: NDArray[np.float32], log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Repetition penalty of CTRL (arXiv 1909.05858) on the raw logits, as everybody implements it."""
@@ -78,3 +89,11 @@ class Sampler:
         kept = order[: int(np.searchsorted(cumulative, self.params.top_p * (1 - 1e-12))) + 1]
         weights = probs[kept] / probs[kept].sum()
         return int(self._random.choice(kept, p=weights))
+
+
+def _top(log_probs: NDArray[np.float64], count: int) -> tuple[tuple[int, float], ...]:
+    """The `count` most probable tokens that are possible at all, best first."""
+    if not count:
+        return ()
+    best = np.argsort(-log_probs, kind="stable")[:count]
+    return tuple((int(i), float(log_probs[i])) for i in best if np.isfinite(log_probs[i]))

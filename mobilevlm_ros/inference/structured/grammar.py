@@ -179,8 +179,7 @@ class _Vocabulary:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         ids = range(tokenizer.vocab_size)
-        pieces = [tokenizer.piece(i) for i in ids]
-        self.tokens = [bytes([p]) if isinstance(p, int) else p.encode() for p in pieces]
+        self.tokens = [tokenizer.content(i) for i in ids]
         self.special_token_ids = [i for i in ids if not tokenizer.is_text(i)]
         self.eos_token_id = tokenizer.eos_id
         self._longest_first = {

@@ -48,8 +48,8 @@ def write(
     while not constraint.finished and len(tokens) < limit:
         logits = rng.normal(0, 3, tokenizer.vocab_size + SPARE).astype(np.float32)
         logits[tokenizer.eos_id] += end
-        token, probability = sampler.pick(logits, constraint.mask())
-        assert 0 < probability <= 1 + 1e-9
+        token, logprob, _ = sampler.pick(logits, constraint.mask())
+        assert -np.inf < logprob <= 1e-9
         constraint.accept(token)
         tokens.append(token)
         text += stream.push(token)
