@@ -28,6 +28,7 @@ from mobilevlm_ros.nodes.self_test import self_test_steps
 from mobilevlm_ros.nodes.services.ask_server import AskServer
 from mobilevlm_ros.nodes.services.reload_server import Reloader
 from mobilevlm_ros.ros import spin as running
+from mobilevlm_ros.ros.image_encodings import parse_encodings
 from mobilevlm_ros.ros.status import Refused, status_of
 
 REFRESH_PERIOD = 1.0
@@ -123,7 +124,11 @@ class MobileVLMNode(LifecycleNode):
         transport = self.get_parameter("transport").value
         names = self.get_parameter("cameras").value
         history = (self.get_parameter("history_mb").value << 20, self.get_parameter("history_rate").value)
-        self.node_state.cameras = {name: Camera(self, name, transport, reliable, *history) for name in names}
+        entries = self.get_parameter("encodings").value
+        self.node_state.cameras = {
+            name: Camera(self, name, transport, reliable, *history, parse_encodings(entries, name))
+            for name in names
+        }
         self._refresh_cameras()
         self._pulses.append(self.create_timer(REFRESH_PERIOD, self._refresh_cameras, clock=self._steady))
         if self._periodic is not None:

@@ -35,11 +35,12 @@ class _Format(NamedTuple):
     read_header: Callable[[bytes], ImageHeader]
     decode: Callable[[bytes], NDArray[np.uint8]]
     blue_first: bool
+    decode_grey: Callable[[bytes], NDArray[np.uint8] | NDArray[np.uint16]] | None = None
 
 
 _FORMATS = {
-    "JPEG": _Format(jpeg.read_header, jpeg.decode, False),
-    "PNG": _Format(png.read_header, png.decode, True),
+    "JPEG": _Format(jpeg.read_header, jpeg.decode, False, jpeg.decode_grey),
+    "PNG": _Format(png.read_header, png.decode, True, png.decode_grey),
     "WebP": _Format(webp.read_header, webp.decode, True),
 }
 
@@ -102,15 +103,29 @@ def decode_image(data: bytes | bytearray | memoryview | Any, what: str = "the pi
     Raises:
         ImageError: another format, more than MAX_PIXELS or MAX_BYTES, truncated or damaged.
     """
+    pixels: Pixels = _told(what, lambda: _rgb(data))
+    return pixels
+
+
+def decode_grey(data: Any, what: str = "the picture") -> NDArray[np.uint8] | NDArray[np.uint16] | None:
+    """[H, W] of a grey JPEG or PNG as stored, 16 bits whole; None where the picture has colours.
+
+    For numbers that are kept as a picture, as a sensor's mosaic is. Arguments and errors as `decode_image`.
+    """
+    return _told(what, lambda: _grey(data))
+
+
+def _told(what: str, decode: Callable[[], Any]) -> Any:
     try:
-        return _decoded(data)
+        return decode()
     except ImageError as error:
         raise ImageError(f"{what} {error}") from error
     except MemoryError as error:
         raise ImageError(f"{what} needs more memory than there is: make it smaller") from error
 
 
-def _decoded(data: Any) -> Pixels:
+def _checked(data: Any) -> tuple[_Format, ImageHeader, bytes]:
+    """The format, the header and the picture without what follows it."""
     view = memoryview(data).cast("B")
     if len(view) > MAX_BYTES:
         raise ImageError(f"is {len(view)} bytes, more than {MAX_BYTES}: make it smaller")
@@ -127,15 +142,33 @@ def _decoded(data: Any) -> Pixels:
         raise ImageError(
             f"is {width}x{height} pixels in {header.work // (width * height)} scans: save it again"
         )
-    pixels = kind.decode(body[: header.end])
-    if pixels.shape != (height, width, 3):
-        raise ImageError(
-            f"is not a picture that can be used: it says {width}x{height} pixels and holds "
-            f"{pixels.shape[1]}x{pixels.shape[0]}"
-        )
+    return kind, header, body[: header.end]
+
+
+def _rgb(data: Any) -> Pixels:
+    kind, header, body = _checked(data)
+    pixels = kind.decode(body)
+    _check_shape(pixels, header, (3,))
     if kind.blue_first:
         pixels = _swapped(pixels)
     return exif.upright(pixels, header.orientation)
+
+
+def _grey(data: Any) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
+    kind, header, body = _checked(data)
+    if not header.grey or kind.decode_grey is None:
+        return None
+    samples = kind.decode_grey(body)
+    _check_shape(samples, header, ())
+    return samples
+
+
+def _check_shape(pixels: NDArray[Any], header: ImageHeader, channels: tuple[int, ...]) -> None:
+    if pixels.shape != (header.height, header.width, *channels):
+        raise ImageError(
+            "is not a picture that can be used: it says "
+            f"{header.width}x{header.height} pixels and holds {pixels.shape[1]}x{pixels.shape[0]}"
+        )
 
 
 def _swapped(bgr: Pixels) -> Pixels:

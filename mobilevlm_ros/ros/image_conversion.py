@@ -7,20 +7,27 @@ ImageError.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from mobilevlm_ros.errors import ImageError
-from mobilevlm_ros.processing.image_decoder import MAX_PIXELS, decode_image
+from mobilevlm_ros.processing.image_decoder import MAX_PIXELS, decode_grey, decode_image
 from mobilevlm_ros.ros.cv_bridge_fallback import bridged
+from mobilevlm_ros.ros.image_encodings import (
+    DARK,
+    LAYOUTS,
+    U8,
+    Encodings,
+    Layout,
+    Samples,
+    is_abstract,
+    read_as,
+)
 
-U8 = NDArray[np.uint8]
-Samples = NDArray[np.integer[Any]]  # u8 or u16
+_AS_PUBLISHED: Encodings = MappingProxyType({})
 
 
 class ImageMessage(Protocol):
@@ -41,55 +48,45 @@ class CompressedMessage(Protocol):
     data: bytes
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """How an encoding lies in memory, and how it becomes RGB.
-
-    Attributes:
-        channels: interleaved samples of one pixel.
-        bytes: of one sample.
-        convert: from [H * rows, W, channels] (or [H * rows, W] for one channel) to u8[H, W, 3].
-        rows: rows of `step` bytes in the message for each row of the picture (planar YUV has more than one).
-        even: sides that must be even: '', 'width' or 'both'.
-        least: smallest side in pixels that can be converted.
-    """
-
-    channels: int
-    bytes: int
-    convert: Callable[[Samples], U8]
-    rows: float = 1
-    even: str = ""
-    least: int = 1
-
-
-def image_to_rgb(message: ImageMessage) -> U8:
+def image_to_rgb(message: ImageMessage, encodings: Encodings = _AS_PUBLISHED) -> U8:
     """RGB u8[H, W, 3] of a sensor_msgs/Image, contiguous; 16-bit samples are scaled to 8 bits.
 
+    Args:
+        encodings: how to read encodings that do not say it themselves (`parse_encodings`).
+
     Raises:
-        ImageError: unknown encoding, impossible size or step, or too little or too much data; names all of
-            them.
+        ImageError: unknown encoding or one of numbers, impossible size or step, too little or too much data,
+            nearly black because few of its bits are used.
     """
-    layout = _LAYOUTS.get(message.encoding.strip().lower())
+    layout = read_as(message.encoding, encodings)
     if layout is None:
         rgb = bridged(message)
         if rgb is not None:
             return rgb
         raise ImageError(
-            f"unknown image encoding {message.encoding!r}: publish one of {', '.join(sorted(_LAYOUTS))}"
+            f"unknown image encoding {message.encoding!r}: publish one of {', '.join(sorted(LAYOUTS))}"
         )
     _check_size(message, layout)
     samples = _samples(message, layout)
+    _check_bits(samples, layout, message.encoding, encodings)
     try:
-        return np.ascontiguousarray(layout.convert(samples))
+        return layout.to_rgb(samples)
     except cv2.error as error:
         raise ImageError(f"{_describe(message)} cannot be converted to RGB: {error.err}") from error
 
 
-def compressed_to_rgb(message: CompressedMessage) -> U8:
+def compressed_to_rgb(message: CompressedMessage, encodings: Encodings = _AS_PUBLISHED) -> U8:
     """RGB u8[H, W, 3] of a sensor_msgs/CompressedImage (JPEG, PNG or WebP), turned upright as its EXIF says.
 
+    image_transport writes the encoding that it compressed before the ';' of `format`. A grey picture of a
+    Bayer pattern is a mosaic, one of 16UC1 is most likely depth. With colour pictures it means nothing: they
+    say themselves which channel is red, and many drivers write any encoding there.
+
+    Args:
+        encodings: how to read encodings that do not say it themselves (`parse_encodings`).
+
     Raises:
-        ImageError: no data, not a picture, truncated, damaged, or too large.
+        ImageError: no data, not a picture, truncated, damaged, too large, or numbers.
     """
     size = len(message.data)
     what = f"the compressed image (format {message.format!r}, {size} bytes)"
@@ -97,7 +94,21 @@ def compressed_to_rgb(message: CompressedMessage) -> U8:
         raise ImageError(f"{what} is empty: check the publisher")
     if "compresseddepth" in message.format.lower():
         raise ImageError(f"{what} is a depth image: give the colour image of the camera")
-    return decode_image(message.data, what)
+    source = message.format.partition(";")[0].strip().lower()
+    numbers = is_abstract(source) and source not in ("8uc3", "8uc4")
+    if not (numbers or source.startswith(("bayer_", "mono16")) or source in encodings):
+        return decode_image(message.data, what)
+    layout = read_as(source, encodings)
+    grey = decode_grey(message.data, what)
+    if grey is None:
+        return decode_image(message.data, what)
+    if layout is None or layout.channels != 1 or layout.rows != 1:
+        raise ImageError(f"{what} is grey, which {source!r} cannot be: check the publisher")
+    _check_bits(grey, layout, source, encodings)
+    try:
+        return layout.to_rgb(grey)
+    except cv2.error as error:
+        raise ImageError(f"{what} cannot be converted to RGB: {error.err}") from error
 
 
 def _describe(message: ImageMessage) -> str:
@@ -107,7 +118,7 @@ def _describe(message: ImageMessage) -> str:
     )
 
 
-def _check_size(message: ImageMessage, layout: _Layout) -> None:
+def _check_size(message: ImageMessage, layout: Layout) -> None:
     width, height = message.width, message.height
     what = _describe(message)
     if width < 1 or height < 1:
@@ -133,7 +144,7 @@ def _check_size(message: ImageMessage, layout: _Layout) -> None:
         )
 
 
-def _samples(message: ImageMessage, layout: _Layout) -> Samples:
+def _samples(message: ImageMessage, layout: Layout) -> Samples:
     """The samples as an array, padding cut off, in this machine's byte order."""
     rows = round(message.height * layout.rows)
     row = message.width * layout.channels * layout.bytes
@@ -147,62 +158,14 @@ def _samples(message: ImageMessage, layout: _Layout) -> Samples:
     return samples.reshape(rows, message.width, layout.channels)
 
 
-def _cvt(code: int) -> Callable[[Samples], U8]:
-    def convert(samples: Samples) -> U8:
-        converted: Samples = cv2.cvtColor(samples, code)  # type: ignore[assignment]  # keeps the depth
-        return _to_8_bits(converted)
-
-    return convert
-
-
-def _to_8_bits(samples: Samples) -> U8:
-    if samples.dtype == np.uint8:
-        return samples.astype(np.uint8, copy=False)
-    return cv2.convertScaleAbs(samples, alpha=255.0 / 65535.0).astype(np.uint8, copy=False)
-
-
-def _nv24(planes: Samples) -> U8:
-    """Full-resolution chroma: the luma at twice the size makes it NV12, which OpenCV converts (BT.601)."""
-    height, width = planes.shape[0] // 3, planes.shape[1]
-    luma = planes[:height].repeat(2, axis=0).repeat(2, axis=1)
-    chroma = planes[height:].reshape(height, width * 2)  # U V U V ...: one pair for each 2x2 block of `luma`
-    doubled = cv2.cvtColor(np.concatenate((luma, chroma)), cv2.COLOR_YUV2RGB_NV12)
-    return doubled[::2, ::2].astype(np.uint8, copy=False)
-
-
-_LAYOUTS: dict[str, _Layout] = {
-    "rgb8": _Layout(3, 1, _to_8_bits),
-    "bgr8": _Layout(3, 1, _cvt(cv2.COLOR_BGR2RGB)),
-    "rgba8": _Layout(4, 1, _cvt(cv2.COLOR_RGBA2RGB)),
-    "bgra8": _Layout(4, 1, _cvt(cv2.COLOR_BGRA2RGB)),
-    "mono8": _Layout(1, 1, _cvt(cv2.COLOR_GRAY2RGB)),
-    "rgb16": _Layout(3, 2, _to_8_bits),
-    "bgr16": _Layout(3, 2, _cvt(cv2.COLOR_BGR2RGB)),
-    "rgba16": _Layout(4, 2, _cvt(cv2.COLOR_RGBA2RGB)),
-    "bgra16": _Layout(4, 2, _cvt(cv2.COLOR_BGRA2RGB)),
-    "mono16": _Layout(1, 2, _cvt(cv2.COLOR_GRAY2RGB)),
-    # OpenCV's own names, which some drivers send for colour cameras; as cv_bridge, three channels are taken
-    # as BGR.
-    "8uc1": _Layout(1, 1, _cvt(cv2.COLOR_GRAY2RGB)),
-    "8uc3": _Layout(3, 1, _cvt(cv2.COLOR_BGR2RGB)),
-    "8uc4": _Layout(4, 1, _cvt(cv2.COLOR_BGRA2RGB)),
-    "16uc1": _Layout(1, 2, _cvt(cv2.COLOR_GRAY2RGB)),
-    # sensor_msgs defines yuv422 as UYVY and yuv422_yuy2 as YUYV; the short names are the newer ones.
-    "yuv422": _Layout(2, 1, _cvt(cv2.COLOR_YUV2RGB_UYVY), even="width"),
-    "uyvy": _Layout(2, 1, _cvt(cv2.COLOR_YUV2RGB_UYVY), even="width"),
-    "yuv422_yuy2": _Layout(2, 1, _cvt(cv2.COLOR_YUV2RGB_YUY2), even="width"),
-    "yuyv": _Layout(2, 1, _cvt(cv2.COLOR_YUV2RGB_YUY2), even="width"),
-    "nv21": _Layout(1, 1, _cvt(cv2.COLOR_YUV2RGB_NV21), rows=1.5, even="both"),
-    "nv24": _Layout(1, 1, _nv24, rows=3),
-}
-
-# OpenCV names a Bayer pattern after its second row and second column, ROS after its first: RGGB is OpenCV's
-# BG.
-for _pattern, _code in (
-    ("rggb", cv2.COLOR_BayerBG2RGB),
-    ("bggr", cv2.COLOR_BayerRG2RGB),
-    ("gbrg", cv2.COLOR_BayerGR2RGB),
-    ("grbg", cv2.COLOR_BayerGB2RGB),
-):
-    _LAYOUTS[f"bayer_{_pattern}8"] = _Layout(1, 1, _cvt(_code), least=3)
-    _LAYOUTS[f"bayer_{_pattern}16"] = _Layout(1, 2, _cvt(_code), least=3)
+def _check_bits(samples: Samples, layout: Layout, encoding: str, encodings: Encodings) -> None:
+    """Raises ImageError where 10 or 12 bits seem to lie in 16: all that the model would see is black."""
+    wide = layout.bytes == 2 and layout.bits == 16 and encoding.strip().lower() not in encodings
+    if not wide or int(samples.max(initial=0)) >= (DARK if samples.dtype == np.uint16 else DARK >> 8):
+        return
+    stem = encoding.strip().removesuffix("16")
+    raise ImageError(
+        f"an image of encoding {encoding!r} is nearly black: its samples use less than 12 of 16 bits. If the "
+        f"camera gives 12 bits, set the node's parameter encodings, as in ['{encoding}={stem}12']; if the "
+        f"scene is that dark, ['{encoding}={encoding}']"
+    )

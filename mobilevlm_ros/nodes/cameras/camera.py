@@ -17,6 +17,7 @@ from mobilevlm_ros.inference.types import Frame
 from mobilevlm_ros.nodes.cameras.image_buffer import JITTER_NS, ImageBuffer, StampedImage
 from mobilevlm_ros.nodes.cameras.image_topic import ImageTopic
 from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
+from mobilevlm_ros.ros.image_encodings import Encodings
 from mobilevlm_ros.ros.stamps import to_nanoseconds
 from mobilevlm_ros.ros.status import Refused
 
@@ -44,6 +45,7 @@ class Camera:
         history_bytes: of recent images to keep, for questions about the past; 0: only the newest, and it
             stays in the middleware until somebody needs it.
         history_rate: images per second to keep.
+        encodings: how to read encodings that do not say it themselves.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class Camera:
         reliable: bool = False,
         history_bytes: int = 0,
         history_rate: float = 2.0,
+        encodings: Encodings | None = None,
     ) -> None:
         self.name = name
+        self._encodings = encodings or {}
         self.counters = Counters()
         self._node = node
         self._clock = node.get_clock()
@@ -183,7 +187,8 @@ class Camera:
             return known[1]
         message = kept.message  # without the lock: a large picture must not hold up the executor
         try:
-            rgb = image_to_rgb(message) if isinstance(message, Image) else compressed_to_rgb(message)
+            to_rgb = image_to_rgb if isinstance(message, Image) else compressed_to_rgb
+            rgb = to_rgb(message, self._encodings)
         except ImageError as error:
             self.counters.invalid += 1
             raise ImageError(f"{self.topic}: {error}") from error

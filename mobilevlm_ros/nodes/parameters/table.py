@@ -11,9 +11,10 @@ from rclpy.exceptions import InvalidTopicNameException
 from rclpy.expand_topic_name import expand_topic_name
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
-from mobilevlm_ros.errors import QuestionError
+from mobilevlm_ros.errors import ConfigurationError, QuestionError
 from mobilevlm_ros.inference.assistant import CAPTION_PROMPT
 from mobilevlm_ros.inference.validate import MAX_QUESTION, MAX_TOKENS, check_system_prompt
+from mobilevlm_ros.ros.image_encodings import parse_encodings
 
 LONGEST_QUESTION = 100_000
 """Upper bound of max_question_length, characters."""
@@ -51,6 +52,14 @@ def _check_cameras(names: Sequence[str]) -> str:
                 f"cameras holds {name!r}, which cannot be part of a topic's name: take letters, digits and "
                 "underscores, a letter first; slashes may stand between"
             )
+    return ""
+
+
+def _check_encodings(entries: Sequence[str]) -> str:
+    try:
+        parse_encodings(entries)
+    except ConfigurationError as error:
+        return str(error)
     return ""
 
 
@@ -101,6 +110,13 @@ SPECS = (
         "best_effort",
         "QoS of the image subscriptions; best_effort also receives from reliable publishers.",
         choices=("best_effort", "reliable"),
+    ),
+    Spec(
+        "encodings",
+        [""],
+        "How to read image encodings that do not say it: '16UC1=mono16', or 'front: 16UC1=mono16' for one "
+        "camera; mono12 and the like stretch fewer bits (docs/pictures.md).",
+        check=_check_encodings,
     ),
     Spec(
         "history_mb",

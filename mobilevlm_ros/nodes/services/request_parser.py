@@ -22,6 +22,7 @@ from mobilevlm_ros.inference.validate import check_request, clean_text
 from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.nodes.cameras.image_buffer import StampedImage
 from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
+from mobilevlm_ros.ros.image_encodings import Encodings, parse_encodings
 from mobilevlm_ros.ros.stamps import to_nanoseconds
 from mobilevlm_ros.ros.status import Refused
 
@@ -42,6 +43,7 @@ class AskRequest:
         stamp_ns: of the frame that is meant, nanoseconds; 0 = the newest.
         max_age, wait_for_frame: seconds.
         timeout: seconds; None = no limit.
+        encodings: how to read encodings of the picture that it carries.
     """
 
     fields: Any
@@ -53,6 +55,7 @@ class AskRequest:
     max_age: float
     wait_for_frame: float
     timeout: float | None
+    encodings: Encodings = field(default_factory=dict)
     _kept: StampedImage | None = field(default=None, init=False)
 
     @property
@@ -102,7 +105,7 @@ class AskRequest:
     def _sent(self) -> Frame:
         raw = _has_image(self.fields)
         sent = self.fields.image if raw else self.fields.compressed_image
-        rgb = image_to_rgb(sent) if raw else compressed_to_rgb(sent)
+        rgb = (image_to_rgb if raw else compressed_to_rgb)(sent, self.encodings)
         return Frame(rgb, to_nanoseconds(sent.header.stamp), sent.header.frame_id, self.fields.camera)
 
 
@@ -169,6 +172,7 @@ def parse_request(
             max_age=fields.max_age or parameter["max_age"],
             wait_for_frame=fields.wait_for_frame,
             timeout=None if timeout < 0 else timeout,
+            encodings=parse_encodings(parameter["encodings"]),
         )
         for camera in targets
     ]
@@ -225,4 +229,4 @@ def _region(roi: Any) -> Region | None:
     return Region(roi.x_offset, roi.y_offset, roi.width, roi.height)
 
 
-_DEFAULTS = ("max_age", "timeout", "max_tokens", "max_question_length", "sessions_max")
+_DEFAULTS = ("max_age", "timeout", "max_tokens", "max_question_length", "sessions_max", "encodings")

@@ -17,6 +17,7 @@ class ImageHeader:
         width, height: in pixels, as stored (before it is turned upright).
         end: bytes that belong to the picture; what follows is padding.
         orientation: 1 to 8, as EXIF (CIPA DC-008, tag 0x0112) counts them.
+        grey: whether it has one channel, and no palette.
         work: pixels that a decoder has to go through, each scan of a progressive JPEG counted.
     """
 
@@ -25,6 +26,7 @@ class ImageHeader:
     end: int
     orientation: int = 1
     work: int = 0
+    grey: bool = False
 
 
 def truncated(kind: str) -> NoReturn:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +32,17 @@ _FILL = re.compile(rb"\xff+")
 _NEXT = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # a marker that ends a scan: no stuffed 0xFF, no restart
 
 
+class _Frame(NamedTuple):
+    width: int
+    height: int
+    blocks: int  # of 8x8 samples, of all components
+    grey: bool
+
+
 def read_header(data: bytes) -> ImageHeader:
     """Walks all markers to the end of the picture. Raises ImageError."""
-    at, frame, scans, coded, turn = 2, (0, 0, 0), 0, 0, 1
+    at, scans, coded, turn = 2, 0, 0, 1
+    frame: _Frame | None = None
     for _ in range(MAX_SEGMENTS):
         fill = _FILL.match(data, at)
         if at >= len(data):
@@ -46,12 +55,12 @@ def read_header(data: bytes) -> ImageHeader:
         marker = data[at]
         at += 1
         if marker == _EOI:
-            width, height, blocks = frame
-            if not scans:
+            if frame is None or not scans:
                 damaged("JPEG", "it has no scan")
-            if 8 * coded < blocks:  # the shortest Huffman code is one bit, and every block has one at least
+            width, height = frame.width, frame.height
+            if 8 * coded < frame.blocks:  # each block takes a Huffman code at least, which is a bit at least
                 damaged("JPEG", f"{coded} bytes cannot hold {width}x{height} pixels")
-            return ImageHeader(width, height, at, turn, width * height * scans)
+            return ImageHeader(width, height, at, turn, width * height * scans, frame.grey)
         if at + 2 > len(data):
             truncated("JPEG")
         (length,) = struct.unpack_from(">H", data, at)
@@ -62,7 +71,7 @@ def read_header(data: bytes) -> ImageHeader:
             truncated("JPEG")
         at += length
         if marker in _FRAMES:
-            if frame != (0, 0, 0):
+            if frame is not None:
                 damaged("JPEG", "it has two frames")
             frame = _frame(marker, segment)
         elif marker == _DNL:
@@ -70,7 +79,7 @@ def read_header(data: bytes) -> ImageHeader:
         elif marker == _APP1 and segment.startswith(exif.PREFIX) and turn == 1:
             turn = exif.orientation(segment)
         elif marker == _SOS:
-            if frame == (0, 0, 0):
+            if frame is None:
                 damaged("JPEG", "a scan without a frame")
             scans += 1
             if scans > MAX_SCANS:
@@ -85,12 +94,21 @@ def read_header(data: bytes) -> ImageHeader:
 
 def decode(data: bytes) -> NDArray[np.uint8]:
     """RGB u8[H, W, 3] as stored, of a picture without what follows it. Raises ImageError."""
+    return _decode(data, "RGB")
+
+
+def decode_grey(data: bytes) -> NDArray[np.uint8]:
+    """The same of a picture of one channel: u8[H, W]."""
+    return _decode(data, "GRAY")[..., 0]
+
+
+def _decode(data: bytes, colors: str) -> NDArray[np.uint8]:
     try:
-        import simplejpeg  # loaded with the first JPEG
+        from simplejpeg import decode_jpeg  # loaded with the first JPEG
     except ImportError as error:
         raise ImageError("cannot be decoded without simplejpeg: pip install simplejpeg") from error
     try:
-        return np.asarray(simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True))
+        return np.asarray(decode_jpeg(data, colorspace=colors, strict=True))
     except ValueError as error:
         reason = str(error).removeprefix("Corrupt JPEG data: ")
     # Some webcams pad the scan with zeros. If it is whole without them, they were padding.
@@ -98,16 +116,14 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     if "extraneous" in reason and len(body) < len(data) - 2:
         stuffed = b"\0" if body.endswith(b"\xff") else b""
         try:
-            return np.asarray(
-                simplejpeg.decode_jpeg(body + stuffed + data[-2:], colorspace="RGB", strict=True)
-            )
+            return np.asarray(decode_jpeg(body + stuffed + data[-2:], colorspace=colors, strict=True))
         except ValueError:
             pass
     damaged("JPEG", reason)
 
 
-def _frame(marker: int, segment: bytes) -> tuple[int, int, int]:
-    """(width, height, blocks of 8x8 in all components) of a start-of-frame segment (T.81, B.2.2)."""
+def _frame(marker: int, segment: bytes) -> _Frame:
+    """From a start-of-frame segment (T.81, B.2.2)."""
     if marker not in _READ:
         unsupported("JPEG", "arithmetic-coded, lossless or hierarchical")
     try:
@@ -126,7 +142,7 @@ def _frame(marker: int, segment: bytes) -> tuple[int, int, int]:
     if not all(1 <= factor <= 4 for pair in factors for factor in pair):
         damaged("JPEG", "impossible sampling factors")
     if count == 1:
-        return width, height, -(-width // 8) * -(-height // 8)
+        return _Frame(width, height, -(-width // 8) * -(-height // 8), True)
     across, down = 8 * max(h for h, _ in factors), 8 * max(v for _, v in factors)
     units = -(-width // across) * -(-height // down)
-    return width, height, units * sum(h * v for h, v in factors)
+    return _Frame(width, height, units * sum(h * v for h, v in factors), False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,19 +50,28 @@ def read_header(data: bytes) -> ImageHeader:
     width, height, inflated = size
     if stored * _DEFLATE_RATIO < inflated:
         damaged("PNG", f"{stored} bytes cannot hold {width}x{height} pixels")
-    return ImageHeader(width, height, end, turn, width * height)
+    return ImageHeader(width, height, end, turn, width * height, data[25] == 0)
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
     """BGR u8[H, W, 3] as stored; 16 bits keep their upper 8. Raises ImageError."""
+    return np.asarray(_decode(data, cv2.IMREAD_COLOR), np.uint8)
+
+
+def decode_grey(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The same of a picture of one channel: u8[H, W], or u16[H, W] where it has 16 bits."""
+    return _decode(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+
+
+def _decode(data: bytes, mode: int) -> NDArray[Any]:
     _check(data)
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), mode | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         damaged("PNG", str(error.err))
-    if bgr is None:
+    if pixels is None:
         damaged("PNG", "its pixels cannot be decoded")
-    return np.asarray(bgr, np.uint8)
+    return np.asarray(pixels)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
