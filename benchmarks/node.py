@@ -36,7 +36,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 from mobilevlm_ros.client import AskImageClient
-from mobilevlm_ros.client.client import RESPONSES
+from mobilevlm_ros.client.exchange import QUEUE
 from mobilevlm_ros.demo.node_process import Child
 from mobilevlm_ros.engine.runtime import shipped_bundle
 from mobilevlm_ros.ros.status import name_of
@@ -147,7 +147,7 @@ def burst(photo: Path, clients: int, each: int) -> list[str]:
     with processes(1, 10.0, photo, threads=1) as node, AskImageClient() as client:
         ready(client, node)
         callers = [
-            client.node.create_client(AskImage, "ask_image", qos_profile=RESPONSES) for _ in range(clients)
+            client.node.create_client(AskImage, "ask_image", qos_profile=QUEUE) for _ in range(clients)
         ]
         for caller in callers:
             caller.wait_for_service(30.0)

@@ -66,5 +66,9 @@ class RequestTimeout(MobileVLMError):
     """The request ran past its deadline."""
 
 
+class NodeGone(RequestTimeout):
+    """The node that was asked ended before it answered: no answer will come."""
+
+
 class Busy(MobileVLMError):
     """The queue is full; try again later."""

@@ -19,21 +19,19 @@ from mobilevlm_msgs.action import AskImage
 from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.qos import QoSProfile
 from rclpy.task import Future
 
-from mobilevlm_ros.client.client import (
-    DISCOVERY_TTL,
-    FIRST_PATIENCE,
-    LAST_PATIENCE,
+from mobilevlm_ros.client.exchange import (
+    LOOK_PERIOD,
+    QUEUE,
     TIMEOUT,
     Picture,
+    Server,
+    ServerWatch,
     filled,
     patience,
 )
-from mobilevlm_ros.errors import RequestTimeout
 
-_QOS = QoSProfile(depth=256)  # the default keeps 10 responses and drops the rest of a burst
 _POLL = 0.05  # seconds between looks whether the server is there
 
 
@@ -58,13 +56,12 @@ class AsyncAskImageClient:
             self._node,
             AskImage,
             action,
-            goal_service_qos_profile=_QOS,
-            result_service_qos_profile=_QOS,
-            cancel_service_qos_profile=_QOS,
-            feedback_sub_qos_profile=_QOS,
+            goal_service_qos_profile=QUEUE,
+            result_service_qos_profile=QUEUE,
+            cancel_service_qos_profile=QUEUE,
+            feedback_sub_qos_profile=QUEUE,
         )
-        self._name = self._node.resolve_topic_name(action)
-        self._heard = -DISCOVERY_TTL  # monotonic: the last result
+        self._server = Server.of_action(self._node, action)
         self._thread = threading.Thread(target=self._spin, name="mobilevlm_async_client", daemon=True)
         self._thread.start()
 
@@ -119,26 +116,23 @@ class AsyncAskImageClient:
         goal = filled(AskImage.Goal(), question, camera, choices, image, timeout, fields)
         return Stream(self, goal, patience(timeout))
 
-    async def _meet(self, end: float) -> None:
-        """Wait until the server is there and its responses reach us; see AskImageClient."""
+    async def _handshake(self, seconds: float) -> None:
+        """Wait until the server is there and its responses reach us; see AskImageClient.
+
+        Raises RequestTimeout when that takes longer than so many seconds.
+        """
+        end = monotonic() + seconds
         while not self._actions.server_is_ready():
             if monotonic() >= end:
-                raise RequestTimeout(
-                    f"nothing serves {self._name}: start mobilevlm_node, and check ROS_DOMAIN_ID"
-                )
+                raise self._server.missing(seconds)
             await asyncio.sleep(_POLL)
-        patience = FIRST_PATIENCE
-        while monotonic() - self._heard >= DISCOVERY_TTL:
+        retries = self._server.retries()
+        while not self._server.reaches_us:
             if monotonic() >= end:
-                raise RequestTimeout(
-                    f"{self._name} is there, but no response of it arrived: check its log, and that both run "
-                    "the same RMW_IMPLEMENTATION"
-                )
-            greeting = _Goal(self, AskImage.Goal(), asyncio.get_running_loop())
-            try:
-                await asyncio.wait_for(greeting.result, min(patience, max(0.0, end - monotonic())))
-            except asyncio.TimeoutError:
-                patience = min(2 * patience, LAST_PATIENCE)
+                raise self._server.silent(seconds)
+            empty = _Goal(self, AskImage.Goal(), asyncio.get_running_loop())
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(empty.result, min(next(retries), max(0.0, end - monotonic())))
 
     def _post(self, work: Callable[[], Any]) -> None:
         """Run on the node's thread: rclpy's clients are not safe beside a spinning executor everywhere."""
@@ -169,25 +163,33 @@ class Stream:
 
     async def __aiter__(self) -> AsyncIterator[str]:
         end = monotonic() + self._timeout
-        await self._client._meet(end if math.isfinite(end) else monotonic() + TIMEOUT)
+        await self._client._handshake(self._timeout if math.isfinite(self._timeout) else TIMEOUT)
         goal = _Goal(self._client, self._goal, asyncio.get_running_loop())
         try:
-            while True:
-                heard = await asyncio.wait_for(goal.next(), max(0.0, end - monotonic()))
-                if heard is None:
-                    break
+            while (heard := await self._next(goal, end)) is not None:
                 for delta in self._grown(heard.camera, heard.text):
                     yield delta
-        except asyncio.TimeoutError:
-            raise RequestTimeout(
-                f"no result from {self._client._name} within {self._timeout:.0f} s: check the node's log"
-            ) from None
         finally:
             goal.cancel()
         self.result = goal.result.result()
-        for part in self.result.answers or [self.result]:  # feedback may get lost
+        # The middleware does not order feedback and result: the end of the text may be in the result only.
+        for part in self.result.answers or [self.result]:
             for delta in self._grown(part.camera, part.answer):
                 yield delta
+
+    async def _next(self, goal: _Goal, end: float) -> Any:
+        """The goal's next feedback; None when its result is there.
+
+        Raises:
+            RequestTimeout: there was neither at `end` (monotonic).
+            NodeGone: the node ended.
+        """
+        while (rest := end - monotonic()) > 0:
+            try:
+                return await asyncio.wait_for(goal.next(), min(rest, LOOK_PERIOD))
+            except asyncio.TimeoutError:
+                goal.watch.check()
+        raise self._client._server.late(self._timeout)
 
     def _grown(self, camera: str, text: str) -> list[str]:
         """What is new, without the space that answers begin with."""
@@ -206,6 +208,7 @@ class _Goal:
 
     def __init__(self, client: AsyncAskImageClient, goal: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.result: asyncio.Future[Any] = loop.create_future()
+        self.watch = ServerWatch(client._server)
         self._client = client
         self._loop = loop
         self._feedback: asyncio.Queue[Any] = asyncio.Queue()
@@ -243,7 +246,7 @@ class _Goal:
             self._handle.cancel_goal_async()
 
     def _finish(self, result: Any) -> None:
-        self._client._heard = monotonic()
+        self._client._server.heard()
         if not self.result.done():
             self.result.set_result(result)
         self._feedback.put_nowait(None)

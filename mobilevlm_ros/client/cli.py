@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mobilevlm_msgs.msg import Status
 from rclpy.exceptions import InvalidNamespaceException
 from rclpy.utilities import remove_ros_args
 from rclpy.validate_namespace import validate_namespace
 from sensor_msgs.msg import CompressedImage
 
 from mobilevlm_ros.client.async_client import AsyncAskImageClient
-from mobilevlm_ros.client.client import TIMEOUT, AskImageClient
+from mobilevlm_ros.client.client import AskImageClient
+from mobilevlm_ros.client.exchange import TIMEOUT
 from mobilevlm_ros.client.formatting import as_dict, as_text
 from mobilevlm_ros.client.options import add_node_options, request_fields
 from mobilevlm_ros.errors import ImageError, MobileVLMError, OptionError
@@ -56,7 +56,7 @@ def ask_node(
         print(json.dumps(as_dict(response), indent=1, ensure_ascii=False))
     else:
         print(as_text(response, answer=not options.stream))
-    return 0 if response.status.code == Status.OK else 1
+    return 0 if response.status.ok else 1
 
 
 def _prefix(namespace: str) -> str:

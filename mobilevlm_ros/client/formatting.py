@@ -3,56 +3,70 @@
 
 from __future__ import annotations
 
+import base64
+import math
+from collections.abc import Mapping
 from typing import Any
 
-from mobilevlm_msgs.msg import Status
+from builtin_interfaces.msg import Time
+from mobilevlm_msgs.msg import MonitorState, Status
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Header
 
 from mobilevlm_ros.ros.status import name_of
 
+_STATES = {MonitorState.UNKNOWN: "UNKNOWN", MonitorState.CLEAR: "CLEAR", MonitorState.RAISED: "RAISED"}
 
-def as_dict(response: Any) -> dict[str, Any]:
-    """What a response (or a camera's part of one) says, for JSON."""
-    stamp = response.header.stamp
-    latency = response.latency
-    odds = list(map(float, response.choice_probabilities))
-    told = {
-        "status": name_of(response.status.code),
-        "message": response.status.message,
-        "answer": response.answer,
-        "confidence": response.confidence,
-        "abstained": response.abstained,
-        "camera": response.camera,
-        "stamp": stamp.sec + stamp.nanosec * 1e-9,
-        "frame_id": response.header.frame_id,
-        "finish_reason": response.finish_reason,
-        "prompt_tokens": response.prompt_tokens,
-        "cached_tokens": response.cached_tokens,
-        "generated_tokens": response.generated_tokens,
-        "latency": {
-            part: getattr(latency, part) for part in ("queue", "encode", "prefill", "decode", "total")
-        },
-    }
-    if not hasattr(response, "answers"):  # one camera of all
-        return {**told, "choice_probabilities": odds}
-    return {
-        **told,
-        "choice_probabilities": dict(zip(response.choices, odds, strict=True)),
-        "calibrated": response.calibrated,
-        "session_turn": response.session_turn,
-        "model_id": response.model_id,
-        "backend": response.backend,
-        "answers": [as_dict(answer) for answer in response.answers],
-    }
+
+def as_dict(message: Any) -> dict[str, Any]:
+    """What a message of mobilevlm_msgs says, as JSON takes it: any response, result, feedback or topic's.
+
+    As the message's fields, but for: `status` is the name of its code, its sentence is `message`; the parts
+    of `header` are `stamp` and `frame_id`; stamps are seconds (float); `choice_probabilities` is a mapping
+    from the choices; NaN is None; the state of a monitor is its name; pictures are base64, None where there
+    is none.
+    """
+    told: dict[str, Any] = {}
+    for field in message.get_fields_and_field_types():
+        value = getattr(message, field)
+        if isinstance(value, Status):
+            told |= {"status": name_of(value.code), "message": value.message}
+        elif isinstance(value, Header):
+            told |= {"stamp": _plain(value.stamp), "frame_id": value.frame_id}
+        else:
+            told[field] = _plain(value)
+    if "choice_probabilities" in told and "choices" in told:
+        odds = told["choice_probabilities"]
+        told["choice_probabilities"] = dict(zip(told.pop("choices"), odds, strict=True))
+    if isinstance(message, MonitorState):
+        told["state"] = _STATES.get(message.state, str(message.state))
+    return told
+
+
+def _plain(value: Any) -> Any:
+    """A field's value as JSON takes it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (str, bool, int, Mapping)):
+        return value
+    if isinstance(value, Time):
+        return value.sec + value.nanosec * 1e-9
+    if isinstance(value, CompressedImage):
+        picture = base64.b64encode(bytes(value.data)).decode()
+        return {"format": value.format, "data": picture} if picture else None
+    if hasattr(value, "get_fields_and_field_types"):
+        return as_dict(value)
+    return [_plain(item.item() if hasattr(item, "item") else item) for item in value]
 
 
 def as_text(response: Any, answer: bool = True) -> str:
     """What a response says, for people; without the answer itself where that was shown already."""
-    lines = [_outcome(response)] if answer or response.status.code != Status.OK else []
+    lines = [_outcome(response)] if answer or not response.status.ok else []
     if response.answers:
         lines += [
             f"  {part.camera or 'camera'}: {_outcome(part)}{_confidence(part)}" for part in response.answers
         ]
-    elif response.status.code != Status.OK:
+    elif not response.status.ok:
         return lines[0]
     lines += [
         f"  {choice}: {p:.3f}"
@@ -69,10 +83,10 @@ def as_text(response: Any, answer: bool = True) -> str:
 
 
 def _outcome(part: Any) -> str:
-    if part.status.code != Status.OK:
+    if not part.status.ok:
         return f"{name_of(part.status.code)}: {part.status.message}"
     return f"(abstained) {part.status.message}" if part.abstained else str(part.answer)
 
 
 def _confidence(part: Any) -> str:
-    return f" ({part.confidence:.3f})" if part.status.code == Status.OK else ""
+    return f" ({part.confidence:.3f})" if part.status.ok else ""

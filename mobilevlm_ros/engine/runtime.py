@@ -11,6 +11,7 @@ from pathlib import Path
 from mobilevlm_ros.checkpoints.hub import locate
 from mobilevlm_ros.engine.bundle import Bundle
 from mobilevlm_ros.engine.cuda.device import find_gpu
+from mobilevlm_ros.engine.cuda.process_memory import process_memory
 from mobilevlm_ros.engine.interfaces import LanguageEngine, VisionEngine
 from mobilevlm_ros.errors import BundleError, CheckpointError, EngineError
 from mobilevlm_ros.processing.tokenizer import TOKENIZER, Tokenizer
@@ -43,6 +44,12 @@ class Runtime:
 
     def __repr__(self) -> str:
         return f"Runtime({self.bundle.manifest.name!r}, {self.backend_name})"
+
+    def device_memory(self) -> int:
+        """Bytes that this process holds on GPUs; 0 with a backend that uses none, and on Jetson, whose GPU
+        uses the memory of the machine.
+        """
+        return process_memory() if self.backend_name in (TENSORRT, ORT_CUDA) else 0
 
 
 def load_runtime(

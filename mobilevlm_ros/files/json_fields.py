@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from mobilevlm_ros.errors import CheckpointError
 
@@ -54,23 +54,24 @@ def build(cls: type[T], data: Json, source: str) -> T:
     Fields are int, float, str or bool, numbers positive. Raises CheckpointError naming `source` and the key.
     """
     values: dict[str, Any] = {}
+    kinds = get_type_hints(cls)
     for item in fields(cls):  # type: ignore[arg-type]
         value = data.get(item.name)
         if value is None:
             continue
         require(
-            _fits(value, str(item.type)),
-            f"{source}: {item.name} is {value!r}; expected a positive {item.type}",
+            _fits(value, kinds[item.name]),
+            f"{source}: {item.name} is {value!r}; expected a positive {kinds[item.name].__name__}",
         )
-        values[item.name] = float(value) if item.type == "float" else value
+        values[item.name] = float(value) if kinds[item.name] is float else value
     with naming(source):
         return cls(**values)
 
 
-def _fits(value: object, kind: str) -> bool:
-    if kind == "bool" or isinstance(value, bool):
-        return kind == "bool" and isinstance(value, bool)
-    if kind == "str":
+def _fits(value: object, kind: type) -> bool:
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    if kind is str:
         return isinstance(value, str)
     whole = isinstance(value, int)
-    return (whole or (kind == "float" and isinstance(value, float))) and 0 < value < _LARGEST  # type: ignore[operator]
+    return (whole or (kind is float and isinstance(value, float))) and 0 < value < _LARGEST  # type: ignore[operator]

@@ -66,7 +66,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     while not stop.is_set() and _serve(executor, node):
         pass
     idle = node.close(1.0) if hasattr(node, "close") else True
-    _take_leave(executor, node)
+    _serve_last_answers(executor, node)
     # Others see a node until its last reference is gone: the executor has some, and its entities refer to it
     # and it to them. One that only the end of the process takes away stays in their graph for another 20 s
     # (Fast DDS's lease), and gets requests that were meant for its successor.
@@ -94,8 +94,8 @@ def _serve(executor: SingleThreadedExecutor, node: Node, timeout: float | None =
     return rclpy.ok()
 
 
-def _take_leave(executor: SingleThreadedExecutor, node: Node) -> None:
-    """Serve until nobody waits for an answer any more, at most FAREWELL seconds."""
+def _serve_last_answers(executor: SingleThreadedExecutor, node: Node) -> None:
+    """Serve until nobody waits for an answer any more, at most SHUTDOWN_GRACE seconds."""
     if not getattr(node, "busy", False):
         return
     end = monotonic() + SHUTDOWN_GRACE

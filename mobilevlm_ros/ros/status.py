@@ -19,6 +19,9 @@ from mobilevlm_ros.errors import (
     Unsupported,
 )
 
+Status.ok = property(lambda status: status.code == Status.OK)
+"""`response.status.ok`: whether there is an answer. Python only; messages of ROS cannot carry methods."""
+
 
 class Refused(MobileVLMError):
     """A request that the node refuses before it reaches the model.

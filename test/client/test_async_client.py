@@ -4,18 +4,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
+import rclpy
+from mobilevlm_msgs.action import AskImage
 from mobilevlm_msgs.msg import Status
+from rclpy.action import ActionServer
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.task import Future
 
 from mobilevlm_ros.client import AsyncAskImageClient
-from mobilevlm_ros.errors import RequestTimeout
+from mobilevlm_ros.errors import NodeGone, RequestTimeout
 
 ANY = {"max_age": -1.0, "wait_for_frame": 20.0, "timeout": 60.0}
 
@@ -77,10 +88,108 @@ def test_cancelling_the_task_stops_the_model(graph: Any, endless: Any) -> None:
 def test_without_a_node_it_says_what_to_start() -> None:
     async def talk() -> None:
         async with AsyncAskImageClient("nobody/ask") as client:
-            await client._meet(0.0)
+            await client.ask("Is it?", timeout=0.01)
 
     with pytest.raises(RequestTimeout, match="start mobilevlm_node"):
         asyncio.run(talk())
+
+
+@contextlib.contextmanager
+def serving(name: str, execute: Callable[[Any], Any]) -> Iterator[Callable[[], None]]:
+    """A server of the action on a thread of its own; gives what ends it."""
+    context = Context()
+    rclpy.init(context=context)
+    server = rclpy.create_node("server", context=context)
+    group = ReentrantCallbackGroup()
+    actions = ActionServer(server, AskImage, name, execute, callback_group=group)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(server)
+
+    def spin() -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            executor.spin()
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+
+    def end() -> None:
+        context.try_shutdown()
+        thread.join()
+        actions.destroy()
+        server.destroy_node()
+
+    try:
+        yield end
+    finally:
+        if context.ok():
+            end()
+
+
+@pytest.mark.parametrize("told", [[], ["A red"], ["A red ", "A red car"]])
+def test_a_stream_ends_whole_whatever_became_of_the_feedback(told: list[str]) -> None:
+    """The middleware orders feedback and result by nothing: the last words may come with the result alone."""
+
+    async def execute(goal: Any) -> Any:
+        for text in told if goal.request.question else []:
+            goal.publish_feedback(AskImage.Feedback(stage="answering", text=text))
+        goal.succeed()
+        return AskImage.Result(status=Status(code=Status.OK), answer="A red car on the left.")
+
+    async def talk() -> tuple[str, str]:
+        async with AsyncAskImageClient("brief/ask") as client:
+            stream = client.stream("What is it?", timeout=60.0)
+            return "".join([delta async for delta in stream]), stream.text
+
+    with serving("brief/ask", execute):
+        joined, text = asyncio.run(talk())
+    assert joined == text == "A red car on the left."
+
+
+def test_a_node_that_ends_under_a_goal_is_noticed() -> None:
+    async def execute(goal: Any) -> Any:
+        if goal.request.question:
+            goal.publish_feedback(AskImage.Feedback(stage="answering", text="A"))
+            await Future()  # for ever
+        goal.succeed()
+        return AskImage.Result()
+
+    async def talk(end: Callable[[], None]) -> None:
+        async with AsyncAskImageClient("mortal/ask") as client:
+            with pytest.raises(NodeGone, match="/mortal/ask ended before it answered"):
+                async for _ in client.stream("What is it?", timeout=-1.0):
+                    await asyncio.get_running_loop().run_in_executor(None, end)
+
+    with serving("mortal/ask", execute) as end:
+        asyncio.run(talk(end))
+
+
+SHORT_LEASE = """<?xml version="1.0" encoding="UTF-8" ?>
+<dds xmlns="http://www.eprosima.com"><profiles>
+<participant profile_name="p" is_default_profile="true"><rtps><builtin><discovery_config>
+<leaseDuration><sec>2</sec></leaseDuration><leaseAnnouncement><sec>0</sec><nanosec>500000000</nanosec>
+</leaseAnnouncement></discovery_config></builtin></rtps></participant></profiles></dds>"""
+"""So that the others notice within 2 s, instead of 20, that a process was killed."""
+
+
+def test_a_node_that_is_killed_under_its_questions_is_noticed(
+    second_node: Any, endless_bundle: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = tmp_path / "lease.xml"
+    profile.write_text(SHORT_LEASE)
+    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+        monkeypatch.setenv(name, str(profile))
+    node = second_node("killed", bundle=endless_bundle)
+    assert node.status().code == Status.OK
+    picture = np.zeros((8, 8, 3), np.uint8)
+
+    async def talk() -> None:
+        async with AsyncAskImageClient("killed/ask") as client:
+            with pytest.raises(NodeGone):
+                async for _ in client.stream("Why?", image=picture, max_tokens=4000, timeout=-1.0):
+                    node.child.process.kill()
+
+    asyncio.run(talk())
+    node.close()
 
 
 CROWD = """

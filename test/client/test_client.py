@@ -21,18 +21,17 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.task import Future
 
 from mobilevlm_ros.cli import main as mobilevlm
-from mobilevlm_ros.client import AskImageClient
+from mobilevlm_ros.client import AskImageClient, exchange
 from mobilevlm_ros.client import cli as client_cli
-from mobilevlm_ros.client import client as client_module
-from mobilevlm_ros.errors import ImageError, QuestionError, RequestTimeout
+from mobilevlm_ros.errors import ImageError, NodeGone, QuestionError, RequestTimeout
 
 ANY_AGE = ["--max-age", "-1", "--timeout", "60", "--wait-for-frame", "20"]
 Captured = pytest.CaptureFixture[str]
 
 
 @contextlib.contextmanager
-def serving(name: str, serve: Callable[[Any, Any], Any]) -> Iterator[None]:
-    """A server of AskImage on a thread of its own."""
+def serving(name: str, serve: Callable[[Any, Any], Any]) -> Iterator[Callable[[], None]]:
+    """A server of AskImage on a thread of its own; gives what ends it."""
     context = Context()
     rclpy.init(context=context)
     server = rclpy.create_node("server", context=context)
@@ -46,11 +45,16 @@ def serving(name: str, serve: Callable[[Any, Any], Any]) -> Iterator[None]:
 
     thread = threading.Thread(target=spin)
     thread.start()
-    try:
-        yield
-    finally:
+
+    def end() -> None:
         context.try_shutdown()
         thread.join()
+        server.destroy_node()
+
+    try:
+        yield end
+    finally:
+        end()
 
 
 def test_it_prints_answer_confidence_and_latency(node, capsys: Captured) -> None:
@@ -136,7 +140,7 @@ def test_one_text_is_no_list_of_texts(field: str) -> None:
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0])
 def test_without_a_limit_of_its_own_the_client_waits(timeout: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "GRACE", 0.05)
+    monkeypatch.setattr(exchange, "GRACE", 0.05)
 
     def serve(request: Any, response: Any) -> Any:
         time.sleep(0.3 if request.question else 0.0)  # longer than GRACE
@@ -145,6 +149,24 @@ def test_without_a_limit_of_its_own_the_client_waits(timeout: float, monkeypatch
 
     with serving("slow/ask_image", serve), AskImageClient("slow/ask_image") as client:
         assert client.ask("really?", timeout=timeout).answer == f"{timeout:g}"
+
+
+def test_a_node_that_ends_before_it_answers_is_noticed() -> None:
+    """Without any limit of time too: the client raises instead of waiting for ever."""
+    arrived = threading.Event()
+
+    async def serve(request: Any, response: Any) -> Any:
+        if request.question:
+            arrived.set()
+            await Future()  # for ever
+        return response
+
+    with serving("mortal/ask_image", serve) as end, AskImageClient("mortal/ask_image") as client:
+        killer = threading.Thread(target=lambda: (arrived.wait(60.0), end()))
+        killer.start()
+        with pytest.raises(NodeGone, match="/mortal/ask_image ended before it answered"):
+            client.ask("really?", timeout=-1.0)
+        killer.join()
 
 
 def test_responses_that_get_lost_at_first_cost_no_question() -> None:

@@ -87,7 +87,7 @@ class MetricsReporter:
             decode_rate=statistics.decode_rate,
             utilization=statistics.utilization,
             memory_resident=resident_memory(),
-            memory_device=int(getattr(loaded.runtime, "device_memory", 0)),
+            memory_device=loaded.runtime.device_memory(),
             temperature=hottest(),
             cameras=[self._camera(camera) for camera in cameras.values()],
         )
@@ -97,7 +97,7 @@ class MetricsReporter:
         return CameraMetrics(
             camera=camera.name,
             topic=camera.topic,
-            publishers=self._node.count_publishers(camera.topic),
+            publishers=camera.publishers,
             frame_age=float("nan") if age is None else age,
             frames_taken=camera.counters.taken,
             frames_invalid=camera.counters.invalid,

@@ -6,7 +6,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any
 
 from mobilevlm_msgs.action import AskImage as AskImageAction
 from mobilevlm_msgs.msg import Status
@@ -21,6 +20,7 @@ from rclpy.task import Future
 from mobilevlm_ros.errors import EngineError, MobileVLMError
 from mobilevlm_ros.inference.types import Answer
 from mobilevlm_ros.nodes.node_state import NodeState
+from mobilevlm_ros.nodes.services.messages import AskFields, AskResult, Goal
 from mobilevlm_ros.nodes.services.pending_question import Counts, PendingQuestion, Progress, RequestContext
 from mobilevlm_ros.nodes.services.request_parser import EVERY, AskRequest, parse_request
 from mobilevlm_ros.nodes.services.responses import fill, fill_summary
@@ -87,7 +87,7 @@ class AskServer:
         await self._serve(request, response, RequestContext())
         return response
 
-    async def _on_goal(self, goal: Any) -> AskImageAction.Result:
+    async def _on_goal(self, goal: Goal) -> AskImageAction.Result:
         result = AskImageAction.Result()
         goal.publish_feedback(AskImageAction.Feedback(stage="waiting", camera=goal.request.camera))
 
@@ -111,14 +111,18 @@ class AskServer:
             goal.abort()
         return result
 
-    def _on_cancel(self, goal: Any) -> CancelResponse:
+    def _on_cancel(self, goal: Goal) -> CancelResponse:
         context = self._contexts.get(bytes(goal.goal_id.uuid))
         if context is not None:
             context.cancel()
         return CancelResponse.ACCEPT
 
     async def _serve(
-        self, fields: Any, result: Any, context: RequestContext, progress: Progress | None = None
+        self,
+        fields: AskFields,
+        result: AskResult,
+        context: RequestContext,
+        progress: Progress | None = None,
     ) -> None:
         """Fill `result` with the answer to `fields`, or with the reason why there is none. Never raises."""
         key: object = context if context.goal is None else bytes(context.goal.goal_id.uuid)
@@ -141,7 +145,7 @@ class AskServer:
             self.last_latency = result.latency.total
 
     async def _answer(
-        self, question: AskRequest, result: Any, context: RequestContext, progress: Progress | None
+        self, question: AskRequest, result: AskResult, context: RequestContext, progress: Progress | None
     ) -> None:
         while not self._ready(question, context):
             await self._pause(FRAME_POLL)
@@ -168,7 +172,11 @@ class AskServer:
                 self.on_answer(outcome, result.latency.total)
 
     async def _answer_all(
-        self, questions: Sequence[AskRequest], result: Any, context: RequestContext, progress: Progress | None
+        self,
+        questions: Sequence[AskRequest],
+        result: AskResult,
+        context: RequestContext,
+        progress: Progress | None,
     ) -> None:
         """Ask the cameras one after the other, those first that have a frame."""
         parts = {question: AskImage.Response() for question in questions}

@@ -16,6 +16,7 @@ from mobilevlm_ros.inference.assistant import with_queue_time
 from mobilevlm_ros.inference.scheduler import Job, Priority
 from mobilevlm_ros.inference.types import Answer, Frame
 from mobilevlm_ros.nodes.model_manager import ModelManager
+from mobilevlm_ros.nodes.services.messages import Goal
 from mobilevlm_ros.nodes.services.request_parser import AskRequest
 
 Progress = Callable[["PendingQuestion", str], None]
@@ -140,7 +141,7 @@ class RequestContext:
         pending: the one under way.
     """
 
-    goal: Any = None
+    goal: Goal | None = None
     arrival: float = field(default_factory=monotonic)
     pending: PendingQuestion | None = None
     _cancelled: bool = False

@@ -21,6 +21,7 @@ from mobilevlm_ros.inference.types import AnswerFormat, Frame, Region, Request, 
 from mobilevlm_ros.inference.validate import check_request, clean_text
 from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.nodes.cameras.image_buffer import StampedImage
+from mobilevlm_ros.nodes.services.messages import AskFields
 from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
 from mobilevlm_ros.ros.image_encodings import Encodings, parse_encodings
 from mobilevlm_ros.ros.stamps import to_nanoseconds
@@ -46,7 +47,7 @@ class AskRequest:
         encodings: how to read encodings of the picture that it carries.
     """
 
-    fields: Any
+    fields: AskFields
     request: Request
     camera: Camera | None
     session: str
@@ -110,7 +111,7 @@ class AskRequest:
 
 
 def parse_request(
-    fields: Any, node: Node, cameras: Mapping[str, Camera], presets: Mapping[str, Preset]
+    fields: AskFields, node: Node, cameras: Mapping[str, Camera], presets: Mapping[str, Preset]
 ) -> list[AskRequest]:
     """Check the fields of a request (or goal) against the messages' definition and the node's configuration.
 
@@ -178,7 +179,7 @@ def parse_request(
     ]
 
 
-def _session(fields: Any, sessions_max: int) -> str:
+def _session(fields: AskFields, sessions_max: int) -> str:
     if not fields.session:
         if fields.reset_session:
             raise OptionError("reset_session is set without a session: name the session")
@@ -193,7 +194,7 @@ def _session(fields: Any, sessions_max: int) -> str:
     return clean_text(fields.session, "session", MAX_SESSION_NAME)
 
 
-def _cameras(fields: Any, cameras: Mapping[str, Camera]) -> list[Camera | None]:
+def _cameras(fields: AskFields, cameras: Mapping[str, Camera]) -> list[Camera | None]:
     """The cameras that are meant; [None] for a picture in the request."""
     compressed = bool(len(fields.compressed_image.data) or fields.compressed_image.format)
     if _has_image(fields) and compressed:
@@ -217,7 +218,7 @@ def _cameras(fields: Any, cameras: Mapping[str, Camera]) -> list[Camera | None]:
     return [camera]
 
 
-def _has_image(fields: Any) -> bool:
+def _has_image(fields: AskFields) -> bool:
     """Whether a raw picture was sent; a size or encoding without data is a picture too, a malformed one."""
     image = fields.image
     return bool(len(image.data) or image.width or image.height or image.encoding)

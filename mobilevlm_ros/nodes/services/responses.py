@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mobilevlm_msgs.msg import CameraAnswer, Status
 from mobilevlm_msgs.msg import Latency as LatencyMessage
@@ -13,6 +13,7 @@ from std_msgs.msg import Header
 
 from mobilevlm_ros.errors import RequestCancelled, RequestTimeout
 from mobilevlm_ros.inference.types import Answer, Frame, Latency
+from mobilevlm_ros.nodes.services.messages import AskResult, CameraPart
 from mobilevlm_ros.nodes.services.request_parser import EVERY
 from mobilevlm_ros.ros.stamps import to_message
 from mobilevlm_ros.ros.status import status_of
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def fill(
-    result: Any, pending: PendingQuestion | None, outcome: Answer | BaseException, arrival: float
+    result: AskResult, pending: PendingQuestion | None, outcome: Answer | BaseException, arrival: float
 ) -> None:
     """Write an answer, or the reason why there is none, into a service response or an action result.
 
@@ -58,7 +59,7 @@ def fill(
             result.header = header_of(pending.frame)
 
 
-def fill_summary(result: Any, parts: Sequence[Any], arrival: float) -> None:
+def fill_summary(result: AskResult, parts: Sequence[AskResult], arrival: float) -> None:
     """Write what all cameras answered into one response or result.
 
     Args:
@@ -137,11 +138,11 @@ def _remarks(answer: Answer, pending: PendingQuestion | None) -> str:
     return "; ".join(remarks)
 
 
-def _camera_answer(part: Any) -> CameraAnswer:
+def _camera_answer(part: AskResult) -> CameraAnswer:
     return CameraAnswer(**{name: getattr(part, name) for name in CameraAnswer.get_fields_and_field_types()})
 
 
-def _name(part: Any) -> str:
+def _name(part: CameraPart) -> str:
     return part.camera or "camera"
 
 

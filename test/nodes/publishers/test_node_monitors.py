@@ -225,7 +225,9 @@ def test_metrics_count_what_was_done_and_name_the_cameras(watching: Watching) ->
     evaluated = sum(state.status.code == Status.OK for state in watching.states)
     assert metrics.monitor_evaluations == evaluated > 0 and metrics.questions_answered == 0
     assert [camera.camera for camera in metrics.cameras] == ["", "silent"]
-    assert metrics.cameras[0].frames_taken > 0 and metrics.cameras[1].publishers == 0
+    assert metrics.cameras[0].frames_taken > 0 and metrics.memory_device == 0
+    publishers = [camera.publishers for camera in metrics.cameras]
+    assert publishers == [2, 0]  # raw and compressed, as in /diagnostics
     assert math.isnan(metrics.cameras[1].frame_age) and metrics.cameras[0].topic.startswith("/watch/image")
     assert metrics.memory_resident > 50e6 and metrics.queue_capacity == 16 and metrics.window > 0
     assert math.isnan(metrics.total_p50) and 0 <= metrics.utilization <= 1 and "@" in metrics.model_id
