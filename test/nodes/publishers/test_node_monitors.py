@@ -19,7 +19,7 @@ from mobilevlm_msgs.msg import Metrics, MonitorState, Status
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from mobilevlm_ros.inference.monitoring.novelty import difference, thumbnail
@@ -220,14 +220,20 @@ def test_metrics_count_what_was_done_and_name_the_cameras(watching: Watching) ->
         Metrics, "/watch/mobilevlm/metrics", heard.append, 10
     )
     watching.graph.until(lambda: heard, "metrics")
-    watching.graph.node.destroy_subscription(subscription)
     metrics = heard[-1]
+    node = watching.graph.node
+    topics = ((Image, "/watch/silent/image"), (CompressedImage, "/watch/silent/image/compressed"))
+    publishers = [node.create_publisher(kind, topic, 1) for kind, topic in topics]
+    # Raw and compressed together, as in /diagnostics.
+    watching.graph.until(lambda: heard[-1].cameras[1].publishers == 2, "the count of both publishers")
+    for publisher in publishers:
+        node.destroy_publisher(publisher)
+    node.destroy_subscription(subscription)
     evaluated = sum(state.status.code == Status.OK for state in watching.states)
     assert metrics.monitor_evaluations == evaluated > 0 and metrics.questions_answered == 0
     assert [camera.camera for camera in metrics.cameras] == ["", "silent"]
     assert metrics.cameras[0].frames_taken > 0 and metrics.memory_device == 0
-    publishers = [camera.publishers for camera in metrics.cameras]
-    assert publishers == [2, 0]  # raw and compressed, as in /diagnostics
+    assert [camera.publishers for camera in metrics.cameras] == [0, 0]
     assert math.isnan(metrics.cameras[1].frame_age) and metrics.cameras[0].topic.startswith("/watch/image")
     assert metrics.memory_resident > 50e6 and metrics.queue_capacity == 16 and metrics.window > 0
     assert math.isnan(metrics.total_p50) and 0 <= metrics.utilization <= 1 and "@" in metrics.model_id
