@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 
 from mobilevlm_msgs.action import AskImage as AskImageAction
@@ -17,16 +19,20 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.task import Future
 
-from mobilevlm_ros.errors import EngineError, MobileVLMError
+from mobilevlm_ros.errors import EngineError, MobileVLMError, RequestTimeout
 from mobilevlm_ros.inference.types import Answer
 from mobilevlm_ros.nodes.node_state import NodeState
 from mobilevlm_ros.nodes.services.messages import AskFields, AskResult, Goal
 from mobilevlm_ros.nodes.services.pending_question import Counts, PendingQuestion, Progress, RequestContext
 from mobilevlm_ros.nodes.services.request_parser import EVERY, AskRequest, parse_request
 from mobilevlm_ros.nodes.services.responses import fill, fill_summary
+from mobilevlm_ros.ros.decode_pool import DecodePool
 
 SERVICE_QOS = QoSProfile(depth=256, reliability=QoSReliabilityPolicy.RELIABLE)
 """The default keeps 10 requests and silently drops the rest of a burst: its clients would wait for ever."""
+
+DECODE_LIMIT = 10.0
+"""Seconds for decoding a picture that a request carries, its wait for a free thread included."""
 
 FRAME_POLL = 0.05
 """Seconds between looks while a request waits for a frame."""
@@ -51,6 +57,7 @@ class AskServer:
         self._contexts: dict[object, RequestContext] = {}  # by goal id, or anything unique
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._group = ReentrantCallbackGroup()  # many requests may wait at once
+        self._decoding = DecodePool()
         self.reset()
         self._service = node.create_service(
             AskImage, "ask_image", self._on_request, qos_profile=SERVICE_QOS, callback_group=self._group
@@ -154,6 +161,7 @@ class AskServer:
         try:
             model = self._node_state.require()
             context.check()
+            await self._decode(question, context)
             pending = context.pending = PendingQuestion(question, model, context.arrival)
             outcome = await pending.answer(self._wake, progress)
         except Exception as error:  # becomes the status
@@ -189,6 +197,30 @@ class AskServer:
                 waiting.remove(question)
                 await self._answer(question, parts[question], context, progress)
         fill_summary(result, list(parts.values()), context.arrival)
+
+    async def _decode(self, question: AskRequest, context: RequestContext) -> None:
+        """Decode the picture that a request carries, before its turn comes and off this thread."""
+        if question.camera is not None:
+            return
+        decoding = self._decoding.submit(question.decode)
+        end = min(context.arrival + (question.timeout or math.inf), monotonic() + DECODE_LIMIT)
+        while not decoding.done() and not context.cancelled and monotonic() < end:
+            over: Future = Future()
+            wake = partial(self._finish, over)
+            decoding.add_done_callback(wake)
+            timer = self._node.create_timer(0.25, wake, self._group, clock=self._steady)
+            await over
+            self._node.destroy_timer(timer)
+        context.check()
+        if not decoding.done():
+            decoding.cancel()
+            raise RequestTimeout("the picture could not be decoded in time: send a smaller one")
+        question.picture = decoding.result()
+
+    def _finish(self, over: Future, _: object = None) -> None:
+        if not over.done():
+            over.set_result(None)
+        self._wake()
 
     def _ready(self, question: AskRequest, context: RequestContext) -> bool:
         """Whether to go on: there is a frame that will do, or waiting for one is over."""

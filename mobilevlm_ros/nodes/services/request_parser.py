@@ -45,6 +45,7 @@ class AskRequest:
         max_age, wait_for_frame: seconds.
         timeout: seconds; None = no limit.
         encodings: how to read encodings of the picture that it carries.
+        picture: the one that it carries, once it is decoded.
     """
 
     fields: AskFields
@@ -57,6 +58,7 @@ class AskRequest:
     wait_for_frame: float
     timeout: float | None
     encodings: Encodings = field(default_factory=dict)
+    picture: Frame | None = field(default=None, init=False)
     _kept: StampedImage | None = field(default=None, init=False)
 
     @property
@@ -91,7 +93,7 @@ class AskRequest:
         if session is not None and session.frame is not None and self._same_picture(session.frame.camera):
             return session.frame
         if self.camera is None:
-            return self._sent()
+            return self.picture or self.decode()
         if self.stamp_ns:
             kept = self._kept or self.camera.find(self.stamp_ns, self.max_age)
             return self.camera.converted(kept)
@@ -103,7 +105,8 @@ class AskRequest:
         other = asked.camera not in ("", EVERY, camera)
         return not (self.camera is None or other or self.stamp_ns or asked.new_frame or asked.reset_session)
 
-    def _sent(self) -> Frame:
+    def decode(self) -> Frame:
+        """The picture that it carries; may take long. Raises ImageError."""
         raw = _has_image(self.fields)
         sent = self.fields.image if raw else self.fields.compressed_image
         rgb = (image_to_rgb if raw else compressed_to_rgb)(sent, self.encodings)
