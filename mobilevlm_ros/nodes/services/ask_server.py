@@ -159,9 +159,9 @@ class AskServer:
         pending: PendingQuestion | None = None
         outcome: Answer | BaseException
         try:
+            await self._decode(question, context)
             model = self._node_state.require()
             context.check()
-            await self._decode(question, context)
             pending = context.pending = PendingQuestion(question, model, context.arrival)
             outcome = await pending.answer(self._wake, progress)
         except Exception as error:  # becomes the status
