@@ -22,9 +22,12 @@ class AskOptions(TypedDict, total=False):
 
     Attributes:
         choices: possible answers, at least two; each gets a probability and nothing is generated.
-        answer_format: 'integer', 'number', 'choice_list' or 'json'; empty for free text.
+        answer_format: 'integer', 'number', 'choice_list', 'json', 'regex' or 'grammar'. Left out: 'json' with
+            a json_schema, 'regex' with a pattern, 'grammar' with a grammar, else free text.
         minimum, maximum: range of an 'integer' or 'number'.
         json_schema: of a 'json' answer: a JSON Schema as dict or text.
+        pattern: of a 'regex' answer: a regular expression that the whole answer matches.
+        grammar: of a 'grammar' answer: a grammar in llguidance's dialect of Lark.
         abstain_threshold: 0 to 1; an answer less sure than that is withheld (`Answer.abstained`).
         region: the part of the picture that is asked about: (x, y, width, height) in pixels, or a Region.
         region_with_frame: show the whole picture and the region, not the region alone.
@@ -45,6 +48,8 @@ class AskOptions(TypedDict, total=False):
     minimum: float
     maximum: float
     json_schema: str | Mapping[str, Any]
+    pattern: str
+    grammar: str
     abstain_threshold: float
     region: Region | tuple[int, int, int, int]
     region_with_frame: bool
@@ -78,7 +83,6 @@ def request_of(question: str | Request, options: AskOptions) -> Request:
     sampling = {name: options[name] for name in _SAMPLING if name in options}  # type: ignore[literal-required]
     if "stop" in sampling:
         sampling["stop"] = text_list(sampling["stop"], "stop")
-    schema = options.get("json_schema", "")
     return check_request(
         Request(
             question,
@@ -88,13 +92,21 @@ def request_of(question: str | Request, options: AskOptions) -> Request:
             region=_region(options.get("region")),
             region_with_frame=options.get("region_with_frame", False),
             sampling=SamplingParams(**sampling),
-            answer_format=AnswerFormat(
-                options.get("answer_format", "json" if schema else ""),
-                options.get("minimum", 0.0),
-                options.get("maximum", 0.0),
-                _schema_text(schema),
-            ),
+            answer_format=_answer_format(options),
         )
+    )
+
+
+def _answer_format(options: AskOptions) -> AnswerFormat:
+    schema, pattern, grammar = options.get("json_schema"), options.get("pattern"), options.get("grammar")
+    implied = "json" if schema else "regex" if pattern else "grammar" if grammar else ""
+    return AnswerFormat(
+        options.get("answer_format", implied),
+        options.get("minimum", 0.0),
+        options.get("maximum", 0.0),
+        _schema_text(schema or ""),
+        pattern or "",
+        grammar or "",
     )
 
 

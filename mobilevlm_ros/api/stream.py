@@ -49,8 +49,8 @@ class Stream(Iterator[str]):
         return f"Stream({shortened(self._request)}, {state})"
 
     def _stripped(self, steps: Generator[str, None, Answer]) -> Generator[str, None, None]:
-        """The pieces without the blanks before and after the answer."""
-        withheld = self._request.abstain_threshold > 0
+        """The pieces; without the blanks before and after the answer, unless they may be part of a format."""
+        withheld, free = self._request.abstain_threshold > 0, not self._request.answer_format.kind
         shown, held = "", ""
         while True:
             try:
@@ -58,10 +58,12 @@ class Stream(Iterator[str]):
             except StopIteration as end:
                 self._answer = end.value
                 break
-            ready = held.rstrip() if shown else held.strip()
+            ready, rest = held, ""
+            if free:
+                ready, rest = held.rstrip(), held[len(held.rstrip()) :]
+                ready = ready if shown else ready.lstrip()
             if ready and not withheld:
-                held = held[len(held.rstrip()) :]
-                shown += ready
+                shown, held = shown + ready, rest
                 yield ready
         if len(self._answer.text) > len(shown):
             yield self._answer.text[len(shown) :]

@@ -68,18 +68,24 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class AnswerFormat:
-    """What an answer looks like.
+    r"""What an answer looks like.
 
     Attributes:
-        kind: '' (free text, or one of the request's choices), 'integer', 'number', 'choice_list' or 'json'.
+        kind: '' (free text, or one of the request's choices), 'integer', 'number', 'choice_list', 'json',
+            'regex' or 'grammar'.
         minimum, maximum: range of an 'integer' or 'number', where minimum < maximum; both 0: any.
         json_schema: the JSON Schema of a 'json' answer, as text.
+        pattern: the regular expression that a whole 'regex' answer matches, in the syntax of Rust's `regex`
+            (no look-around, no back-references); `\d` is 0 to 9.
+        grammar: the grammar of a 'grammar' answer, in llguidance's dialect of Lark; it begins with `start`.
     """
 
     kind: str = ""
     minimum: float = 0.0
     maximum: float = 0.0
     json_schema: str = ""
+    pattern: str = ""
+    grammar: str = ""
 
 
 @dataclass(frozen=True)

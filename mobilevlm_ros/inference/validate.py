@@ -78,11 +78,14 @@ def check_sampling(params: SamplingParams) -> None:
         raise OptionError(
             f"repetition_penalty is {params.repetition_penalty}: give a number from 0.5 to 2 (1 is off)"
         )
-    if not 0 <= check_number(params.top_logprobs, "top_logprobs", Integral) <= MAX_TOP_LOGPROBS:
+    if not isinstance(params.logprobs, bool):
         raise OptionError(
-            f"top_logprobs is {params.top_logprobs}: give a number from 0 to {MAX_TOP_LOGPROBS}"
+            f"logprobs is {params.logprobs!r}: give True or False, and a number as top_logprobs"
         )
-    if params.top_logprobs and not params.logprobs:
+    top = check_number(params.top_logprobs, "top_logprobs", Integral)
+    if not 0 <= top <= MAX_TOP_LOGPROBS:
+        raise OptionError(f"top_logprobs is {top}: give a number from 0 to {MAX_TOP_LOGPROBS}")
+    if top and not params.logprobs:
         raise OptionError("top_logprobs is given without logprobs: set logprobs too")
     stop = text_list(params.stop, "stop")
     if len(stop) > MAX_STOPS or not all(stop):

@@ -99,6 +99,9 @@ def test_a_schema_may_be_a_dict(vlm: MobileVLM, rgb: NDArray[np.uint8]) -> None:
         '{"there": true}',
         '{"there": false}',
     )
+    assert vlm.ask(rgb, "Which side?", pattern="left|right").text in ("left", "right")
+    stream = vlm.stream(rgb, "Which side?", grammar='start: " on the " ("left" | "right") " "')
+    assert "".join(stream) == stream.answer.text and stream.answer.text in (" on the left ", " on the right ")
     assert 2 <= int(vlm.ask(rgb, "How many?", answer_format="integer", minimum=2, maximum=5).text) <= 5
 
 

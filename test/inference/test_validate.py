@@ -71,6 +71,7 @@ def test_choices_that_cannot_be_told_apart_or_read_are_refused(choices: tuple[st
         {"top_p": math.nan},
         {"repetition_penalty": 0.1},
         {"repetition_penalty": math.nan},
+        {"logprobs": 5},
         {"top_logprobs": -1},
         {"top_logprobs": 21, "logprobs": True},
         {"top_logprobs": 1},

@@ -127,7 +127,10 @@ class AnswerDecoder:
         if self._params.logprobs:
             top = tuple(self._named(other, logprob) for other, logprob in pick.top)
             self._logprobs.append(self._named(token, pick.logprob, top))
-        self._pieces.append(self._shown.push(self._stream.push(token)))
+        piece = self._stream.push(token)
+        if constraint is not None and len(self.tokens) == 1:
+            piece = self._tokenizer.content(token)[1:].decode()  # the space before every answer is not of it
+        self._pieces.append(self._shown.push(piece))
         if self._shown.stopped or (constraint is not None and constraint.finished):
             self.finish = "stop"
         elif len(self.tokens) == self.limit and constraint is None:
@@ -139,8 +142,10 @@ class AnswerDecoder:
     def written(self) -> Generation:
         """The complete answer. Raises OptionError if it was cut before it had the form that was asked for."""
         self._pieces.append(self._shown.push(self._stream.flush()) + self._shown.flush())
-        text = "".join(self._pieces).strip()
-        if self._constraint is not None:
+        text = "".join(self._pieces)
+        if self._constraint is None:
+            text = text.strip()
+        else:  # its blanks may belong to the format
             self._constraint.check(text, self.limit, self._params.max_tokens)
         # A sentence is as sure as its least sure word.
         confidence = min(self._probabilities, default=0.0)

@@ -11,8 +11,8 @@ from mobilevlm_ros.inference.arguments import check_number
 from mobilevlm_ros.inference.structured.decimals import decimal_pattern
 from mobilevlm_ros.inference.types import AnswerFormat, Request
 
-ANSWER_FORMATS = ("integer", "number", "choice_list", "json")
-TYPED = ("integer", "number", "json")
+ANSWER_FORMATS = ("integer", "number", "choice_list", "json", "regex", "grammar")
+TYPED = ("integer", "number", "json", "regex", "grammar")
 """Formats that are enforced token by token while the answer is generated."""
 
 LARGEST = 999_999_999_999_999.0
@@ -22,7 +22,16 @@ PLACES = 6
 """Digits after the point of a 'number'; without a bound a model may write thirds for ever."""
 
 MAX_SCHEMA = 65_536
-"""Characters in a JSON Schema."""
+"""Characters in a JSON Schema, a regular expression or a grammar."""
+
+_SOURCES = {"json": "json_schema", "regex": "pattern", "grammar": "grammar"}
+"""The field that describes the answers of a format."""
+
+_EXAMPLES = {
+    "json": '{"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}',
+    "regex": "[A-Z]{2}-[0-9]{3}",
+    "grammar": 'start: "on the " SIDE, and on the next line SIDE: "left" | "right"',
+}
 
 
 def check_format(request: Request) -> None:
@@ -52,10 +61,36 @@ def check_format(request: Request) -> None:
             f"minimum and maximum are {form.minimum:g} and {form.maximum:g}, which only answer_format "
             "'integer' or 'number' uses: leave them 0"
         )
+    for kind, field in _SOURCES.items():
+        if form.kind != kind and getattr(form, field):
+            raise OptionError(f"{field} is given, which only answer_format {kind!r} uses: leave it empty")
     if form.kind == "json":
-        read_schema(form.json_schema)
-    elif form.json_schema:
-        raise OptionError("json_schema is given, which only answer_format 'json' uses: leave it empty")
+        read_schema(form)
+    elif form.kind in _SOURCES:
+        source(form)
+
+
+def source_name(form: AnswerFormat) -> str:
+    """Name of the field that describes the answers of a 'json', 'regex' or 'grammar' format."""
+    return _SOURCES[form.kind]
+
+
+def source(form: AnswerFormat) -> str:
+    """That field's text. Raises OptionError if it is missing, no text, or too long."""
+    name = source_name(form)
+    text = getattr(form, name)
+    if not isinstance(text, str):
+        raise OptionError(
+            f"{name} is a {type(text).__name__}: give its text"
+            + ", json.dumps(schema)" * (form.kind == "json")
+        )
+    if not text.strip():
+        raise OptionError(
+            f"{name} is empty: answer_format {form.kind!r} needs one, such as {_EXAMPLES[form.kind]}"
+        )
+    if len(text) > MAX_SCHEMA:
+        raise OptionError(f"{name} has {len(text)} characters: shorten it to {MAX_SCHEMA} or fewer")
+    return text
 
 
 def number_pattern(form: AnswerFormat) -> str:
@@ -78,17 +113,9 @@ def number_pattern(form: AnswerFormat) -> str:
     return pattern
 
 
-def read_schema(text: str) -> dict[str, object]:
-    """A JSON Schema from its text. Raises OptionError if it is missing, too long, or not a JSON object."""
-    if not isinstance(text, str):
-        raise OptionError(f"json_schema is a {type(text).__name__}: give its text, json.dumps(schema)")
-    if not text.strip():
-        raise OptionError(
-            "json_schema is empty: answer_format 'json' needs one, such as "
-            '{"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}'
-        )
-    if len(text) > MAX_SCHEMA:
-        raise OptionError(f"json_schema has {len(text)} characters: shorten it to {MAX_SCHEMA} or fewer")
+def read_schema(form: AnswerFormat) -> dict[str, object]:
+    """The JSON Schema of a format. Raises OptionError if it is missing, too long, or not a JSON object."""
+    text = source(form)
     try:
         schema = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

@@ -34,7 +34,7 @@ _LOOK = 0.02  # seconds between two looks at the process
 
 
 def probe(grammar: str, seconds: int = SECONDS) -> Generator[str, None, str]:
-    """Why a grammar (JSON, as llguidance makes it) cannot be used; the empty string if it can.
+    """Why a grammar (as llguidance takes it) cannot be used; the empty string if it can.
 
     Yields '' while it waits; closing it ends the process. Raises Busy when the process gets no processor.
     """
@@ -53,7 +53,9 @@ def probe(grammar: str, seconds: int = SECONDS) -> Generator[str, None, str]:
                         said, _ = process.communicate(timeout=_LOOK)
                     except subprocess.TimeoutExpired:
                         if monotonic() > end:
-                            raise Busy("the schema could not be tried: the machine is overloaded") from None
+                            raise Busy(
+                                "the format of the answer could not be tried: the machine is overloaded"
+                            ) from None
                         yield ""
             finally:
                 process.kill()
@@ -94,10 +96,14 @@ def _main() -> int:
         allowed = matcher.compute_bitmask()
         if matcher.is_error() or matcher.is_stopped():
             break
-        token = next(i for i in range(257) if allowed[i // 8] >> (i % 8) & 1)
-        matcher.consume_token(token)
+        token = next((i for i in range(257) if allowed[i // 8] >> (i % 8) & 1), None)
+        if token is None or not matcher.consume_token(token):
+            break
     if matcher.is_error():
         print(matcher.get_error())
+        return 1
+    if matcher.is_stopped() and not matcher.is_accepting():
+        print("no answer can be completed by it")
         return 1
     return 0
 

@@ -36,6 +36,11 @@ BAD = {
     "maximum inf": Request("?", answer_format=AnswerFormat("number", minimum=0, maximum=float("inf"))),
     "leave them 0": Request("?", answer_format=AnswerFormat(minimum=1, maximum=2)),
     "json_schema is empty": Request("?", answer_format=AnswerFormat("json")),
+    "pattern is empty": Request("?", answer_format=AnswerFormat("regex")),
+    "grammar is empty": Request("?", answer_format=AnswerFormat("grammar", grammar=" ")),
+    "only answer_format 'regex'": Request(
+        "?", answer_format=AnswerFormat("grammar", pattern="a", grammar="start: /a/")
+    ),
     "only answer_format 'json'": Request("?", answer_format=AnswerFormat(json_schema="{}")),
     "is not JSON": Request("?", answer_format=AnswerFormat("json", json_schema="{")),
     "NaN is no JSON number": Request("?", answer_format=AnswerFormat("json", json_schema='{"const": NaN}')),

@@ -2,6 +2,7 @@
 """Whatever the model's logits, what comes out has the format, or is flagged."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -52,8 +53,9 @@ def write(
         assert -np.inf < logprob <= 1e-9
         constraint.accept(token)
         tokens.append(token)
-        text += stream.push(token)
-    return (text + stream.flush()).strip(), tokens
+        piece = stream.push(token)
+        text += piece if len(tokens) > 1 else tokenizer.content(token)[1:].decode()
+    return text + stream.flush(), tokens
 
 
 def constraint_of(grammars: GrammarCompiler, form: AnswerFormat) -> Constraint | None:
@@ -272,6 +274,60 @@ def test_a_schema_cannot_loosen_how_it_is_enforced(grammars: GrammarCompiler, to
     lenient = {"x-guidance": {"lenient": True, "item_separator": ";"}, "not": {}}
     with pytest.raises(OptionError, match="Unimplemented"):
         constrain(grammars, "json", json_schema=json.dumps(lenient))
+
+
+PATTERNS = [
+    "yes|no",
+    "[A-Z]{2}-[0-9]{3}",
+    "a/b",
+    r"\d{1,3}",
+    "(?i)left|right",
+    " two  blanks ",
+    "(é|ü){2}",
+]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@given(seed=st.integers(0, 2**16))
+@settings(max_examples=8, deadline=None)
+def test_a_pattern_is_matched_by_the_whole_answer(
+    grammars: GrammarCompiler, tokenizer: Tokenizer, pattern: str, seed: int
+) -> None:
+    constraint = constrain(grammars, "regex", pattern=pattern)
+    said, _ = write(constraint, tokenizer, seed)
+    constraint.check(said, 64, 64)
+    assert re.fullmatch(pattern, said), said
+
+
+GRAMMAR = """
+start: "on the " SIDE (", " SIDE)*
+SIDE: "left" | "right"
+"""
+
+
+@given(seed=st.integers(0, 2**16))
+@settings(max_examples=8, deadline=None)
+def test_a_grammar_is_followed(grammars: GrammarCompiler, tokenizer: Tokenizer, seed: int) -> None:
+    said, _ = write(constrain(grammars, "grammar", grammar=GRAMMAR), tokenizer, seed, end=3.0)
+    assert re.fullmatch("on the (left|right)(, (left|right))*", said), said
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        (AnswerFormat("regex", pattern="("), "pattern cannot be used: .*unclosed group"),
+        (AnswerFormat("regex", pattern="(?=a)b"), "pattern cannot be used: .*look-around"),
+        (AnswerFormat("regex", pattern=r"(a)\1"), "pattern cannot be used: .*backreferences"),
+        (AnswerFormat("grammar", grammar='root ::= "yes"'), "grammar cannot be used"),
+        (AnswerFormat("grammar", grammar="start: other"), 'grammar cannot be used: .*unknown name: "other"'),
+        (AnswerFormat("grammar", grammar='start: "a" start'), "grammar cannot be used: "),
+    ],
+)
+def test_a_pattern_or_grammar_that_is_no_use_is_named(
+    grammars: GrammarCompiler, form: AnswerFormat, said: str
+) -> None:
+    with pytest.raises(OptionError, match=said):
+        constraint_of(grammars, form)
 
 
 def test_free_text_and_choices_need_no_constraint(grammars: GrammarCompiler) -> None:
