@@ -28,6 +28,7 @@ from mobilevlm_ros.nodes.self_test import self_test_steps
 from mobilevlm_ros.nodes.services.ask_server import AskServer
 from mobilevlm_ros.nodes.services.reload_server import Reloader
 from mobilevlm_ros.ros import spin as running
+from mobilevlm_ros.ros.delivery import Redelivery
 from mobilevlm_ros.ros.image_encodings import parse_encodings
 from mobilevlm_ros.ros.status import Refused, status_of
 
@@ -76,7 +77,8 @@ class MobileVLMNode(LifecycleNode):
         self._declared = Parameters(self, lambda: self.node_state.model is None)
         self._monitors_file = MonitorsFile(self, lambda: self.node_state.model is None)
         self._live = LiveParameters(self, self.node_state)
-        self.ask_server = AskServer(self, self.node_state)
+        self._redelivery = Redelivery(self)
+        self.ask_server = AskServer(self, self.node_state, self._redelivery)
         self._reloader = Reloader(self, self.node_state, self._on_swapped)
         self._periodic: PeriodicPublishers | None = None
         self._ticker: Any = None
@@ -85,6 +87,8 @@ class MobileVLMNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         period = self.get_parameter("diagnostics_period").value
         self.create_timer(period, self._publish_diagnostics, clock=self._steady)
+        for service in self.services:  # those of the parameters and the lifecycle too
+            self._redelivery.cover(service)
         if self.get_parameter("autostart").value:
             self.trigger_configure()
             if self.node_state.model is not None:
@@ -171,7 +175,7 @@ class MobileVLMNode(LifecycleNode):
     @property
     def busy(self) -> bool:
         """Whether somebody waits for an answer."""
-        return self.ask_server.busy
+        return self.ask_server.busy or self._redelivery.pending > 0
 
     def _refuse(self, what: str, error: Exception) -> TransitionCallbackReturn:
         """The reason goes into the log, /diagnostics, and the status of every question."""

@@ -12,7 +12,7 @@ from time import monotonic
 from mobilevlm_msgs.action import AskImage as AskImageAction
 from mobilevlm_msgs.msg import Status
 from mobilevlm_msgs.srv import AskImage
-from rclpy.action import ActionServer, CancelResponse
+from rclpy.action import CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -27,6 +27,7 @@ from mobilevlm_ros.nodes.services.pending_question import Counts, PendingQuestio
 from mobilevlm_ros.nodes.services.request_parser import EVERY, AskRequest, parse_request
 from mobilevlm_ros.nodes.services.responses import fill, fill_summary
 from mobilevlm_ros.ros.decode_pool import DecodePool
+from mobilevlm_ros.ros.delivery import Redelivery
 
 SERVICE_QOS = QoSProfile(depth=256, reliability=QoSReliabilityPolicy.RELIABLE)
 """The default keeps 10 requests and silently drops the rest of a burst: its clients would wait for ever."""
@@ -50,7 +51,7 @@ class AskServer:
         on_answer: called with each answer and the seconds since its request arrived.
     """
 
-    def __init__(self, node: Node, node_state: NodeState) -> None:
+    def __init__(self, node: Node, node_state: NodeState, redelivery: Redelivery) -> None:
         self._node = node
         self._node_state = node_state
         self.on_answer: Callable[[Answer, float], None] | None = None
@@ -62,8 +63,7 @@ class AskServer:
         self._service = node.create_service(
             AskImage, "ask_image", self._on_request, qos_profile=SERVICE_QOS, callback_group=self._group
         )
-        self._action = ActionServer(
-            node,
+        self._action = redelivery.action_server(
             AskImageAction,
             "ask",
             execute_callback=self._on_goal,
