@@ -164,7 +164,6 @@ class Answer:
     Attributes:
         text: the answer, stripped; one of the choices where there were choices; empty when abstained.
         confidence: in [0, 1]; the probability of the least sure token of the answer, or of the choice.
-        choices: of the request; empty for free text.
         choice_probabilities: one for each choice in the order of the request, summing to 1 (in a
             'choice_list' each on its own: that it applies); empty without choices.
         latency: the split, in seconds.
@@ -180,11 +179,11 @@ class Answer:
         forgotten_turns: oldest turns of the session that no longer fit and were left out for good.
         logprobs: of each generated token, the stop token not included; empty unless `SamplingParams.logprobs`
             asked for them, and with choices (which are not generated).
+        choices: of the request; empty for free text.
     """
 
     text: str
     confidence: float
-    choices: tuple[str, ...] = ()
     choice_probabilities: tuple[float, ...] = ()
     latency: Latency = field(default_factory=Latency)
     prompt_tokens: int = 0
@@ -197,6 +196,7 @@ class Answer:
     session_turn: int = 0
     forgotten_turns: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
+    choices: tuple[str, ...] = ()
 
     @property
     def probabilities(self) -> dict[str, float]:
