@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import EngineError, RequestCancelled
-from mobilevlm_ros.inference.batch import choices as branching
-from mobilevlm_ros.inference.batch import decoding as writing
+from mobilevlm_ros.inference.batch import choices as batch_choices
+from mobilevlm_ros.inference.batch import decoding as batch_decoding
 from mobilevlm_ros.inference.cache.prefill import Prefiller, SequenceCache, prefill_chunk
 from mobilevlm_ros.inference.cache.sessions import Session
-from mobilevlm_ros.inference.choices import multi_label as choice_list
+from mobilevlm_ros.inference.choices import multi_label
 from mobilevlm_ros.inference.choices.calibration import Calibration
 from mobilevlm_ros.inference.generation.decoding import AnswerDecoder, TokenConstraint, decode
 from mobilevlm_ros.inference.generation.prompt_lookup import DRAFT_LENGTHS, Drafts
@@ -70,7 +70,7 @@ class Assistant:
         )
         self._grammars = GrammarCompiler(runtime.tokenizer, runtime.language.vocab_size, manifest.stop_ids)
         self._drafts = Drafts(runtime)
-        self._reader = Prefiller(runtime.vision, runtime.language, prefix_budget, prefill_chunk(runtime))
+        self._prefiller = Prefiller(runtime.vision, runtime.language, prefix_budget, prefill_chunk(runtime))
 
     def __repr__(self) -> str:
         return f"Assistant({self.runtime.bundle.manifest.name!r}, {self.runtime.backend_name})"
@@ -159,15 +159,14 @@ class Assistant:
                 if request.answer_format.kind != "choice_list"
             }
             chosen = {i: prompt for i, prompt in prompts.items() if prompt.options.longest}
-            found = yield from branching.choose_all(
-                self._reader, list(chosen.values()), self.runtime.language
-            )
+            language = self.runtime.language
+            found = yield from batch_choices.choose_all(self._prefiller, list(chosen.values()), language)
             answers.update(zip(chosen, found, strict=True))
-            written = {}
+            tasks = {}
             for i in [i for i in prompts if i not in chosen]:
-                written[i] = yield from self._task(prompts[i], checked[i])
-            for group in writing.together(written, self._reader, self.runtime.language):
-                answers.update((yield from writing.write(self._reader, group, self.runtime.language)))
+                tasks[i] = yield from self._task(prompts[i], checked[i])
+            for group in batch_decoding.groups(tasks, self._prefiller, language):
+                answers.update((yield from batch_decoding.decode_group(self._prefiller, group, language)))
         for i, request in enumerate(checked):
             if i in answers:
                 answers[i] = apply_abstention(answers[i], request)
@@ -184,9 +183,14 @@ class Assistant:
         other._system_prompt = system_prompt
         return other
 
+    @property
+    def prefix_bytes(self) -> int:
+        """Bytes of KV kept for system prompts and pictures; at most `prefix_budget`."""
+        return self._prefiller.nbytes
+
     def forget(self) -> None:
         """Drop every kept picture and prefix."""
-        self._reader.clear()
+        self._prefiller.clear()
         self._image_preparer.clear()
 
     def _turn(
@@ -197,25 +201,25 @@ class Assistant:
         # A schema that cannot be used is refused before the picture is read.
         constraint = yield from self._grammars.constraint(request.answer_format)
         watch = Stopwatch()
-        with session.turn() as tail:
+        with session.turn() as sequence:
             if frame is session.frame and request.region is None:
                 request = replace(request, region=session.region, region_with_frame=session.region_with_frame)
             if request.answer_format.kind == "choice_list":
                 return apply_abstention((yield from self._list(frame, request, session)), request)
             prompt = self._prompter.prompt(frame, request, session, self._system_prompt)
-            read = yield from self._reader.read(
-                prompt.prompt_tokens, prompt.views, prompt.room, watch, tail, spare
+            read = yield from self._prefiller.read(
+                prompt.prompt_tokens, prompt.views, prompt.reserve, watch, sequence, spare
             )
             if request.choices:
                 chosen = prompt.options.answer(read.logits, read.cache, language)
                 answer = yield from watch.timed("prefill", chosen)
                 prompt_tokens = read.prompt_tokens
             else:
-                writer = self._writer(request, read.tokens, constraint, DRAFT_LENGTHS[-1] if drafted else 0)
-                draft = self._drafts.of(frame.camera, read.cache, writer.limit) if drafted else None
-                written = yield from decode(read, writer, language, watch, draft)
-                answer = written.answer()
-                prompt_tokens = (*read.prompt_tokens, *written.tokens[: read.cache.length - read.tokens])
+                decoder = self._decoder(request, read.tokens, constraint, DRAFT_LENGTHS[-1] if drafted else 0)
+                draft = self._drafts.of(frame.camera, read.cache, decoder.limit) if drafted else None
+                generation = yield from decode(read, decoder, language, watch, draft)
+                answer = generation.answer()
+                prompt_tokens = (*read.prompt_tokens, *generation.tokens[: read.cache.length - read.tokens])
             forgotten = _commit(
                 session,
                 frame,
@@ -234,13 +238,13 @@ class Assistant:
         )
         return apply_abstention(answer, request)
 
-    def _task(self, prompt: Prompt, request: Request) -> Generator[str, None, writing.Task]:
+    def _task(self, prompt: Prompt, request: Request) -> Generator[str, None, batch_decoding.Task]:
         constraint = yield from self._grammars.constraint(request.answer_format)
-        return writing.Task(
-            prompt, self._writer(request, self._reader.positions(prompt.prompt_tokens), constraint)
+        return batch_decoding.Task(
+            prompt, self._decoder(request, self._prefiller.positions(prompt.prompt_tokens), constraint)
         )
 
-    def _writer(
+    def _decoder(
         self, request: Request, taken: int, constraint: TokenConstraint | None, spare: int = 0
     ) -> AnswerDecoder:
         """Of the answer to a prompt that takes so many positions; it leaves `spare` where more are left."""
@@ -252,13 +256,13 @@ class Assistant:
         """Each choice on its own, side by side; the conversation remembers one question and one answer."""
         prompts = [
             self._prompter.prompt(frame, question, session, self._system_prompt)
-            for question in choice_list.questions(request)
+            for question in multi_label.questions(request)
         ]
-        answers = yield from branching.choose_all(self._reader, prompts, self.runtime.language)
-        answer = choice_list.combine(request, answers)
+        answers = yield from batch_choices.choose_all(self._prefiller, prompts, self.runtime.language)
+        answer = multi_label.combine(request, answers)
         shortest = min(prompts, key=lambda prompt: len(prompt.turns))
         shortest = replace(shortest, question=request.question)
-        forgotten = _commit(session, frame, request, shortest, answer.text, session.tail)
+        forgotten = _commit(session, frame, request, shortest, answer.text, session.sequence)
         return replace(answer, session_turn=session.answered, forgotten_turns=forgotten)
 
     @contextmanager
@@ -275,14 +279,19 @@ class Assistant:
 
 
 def _commit(
-    session: Session, frame: Frame, request: Request, prompt: Prompt, answer: str, tail: SequenceCache | None
+    session: Session,
+    frame: Frame,
+    request: Request,
+    prompt: Prompt,
+    answer: str,
+    sequence: SequenceCache | None,
 ) -> int:
     """Put the answered question into its session; returns how many turns were forgotten for it."""
     forgotten = len(session.turns) - len(prompt.turns)
     session.frame, session.region = frame, request.region
     session.region_with_frame = request.region_with_frame
     session.system_prompt = request.system_prompt or session.system_prompt
-    session.commit(prompt.turns, Turn(prompt.question, answer), tail)
+    session.commit(prompt.turns, Turn(prompt.question, answer), sequence)
     return forgotten
 
 

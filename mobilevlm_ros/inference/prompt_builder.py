@@ -35,7 +35,7 @@ class Prompt:
         question: as the model reads it.
         turns: of the conversation, those that still fit.
         options: the choices; no sequences where there are none.
-        room: positions that an answer can need, as far as the context allows.
+        reserve: positions that an answer can need, as far as the context allows.
     """
 
     prompt_tokens: PromptTokens
@@ -43,7 +43,7 @@ class Prompt:
     question: str
     turns: tuple[Turn, ...]
     options: ChoiceSet
-    room: int
+    reserve: int
 
 
 class PromptBuilder:
@@ -80,7 +80,7 @@ class PromptBuilder:
             OptionError: the region leaves the picture.
             ContextOverflow: not even the question alone fits.
         """
-        views = tuple(self._image_preparer.look(frame, request.region, request.region_with_frame))
+        views = tuple(self._image_preparer.views(frame, request.region, request.region_with_frame))
         digests = [view.digest for view in views]
         system_prompt = request.system_prompt or session.system_prompt or system_prompt
         question = request.question
@@ -89,18 +89,18 @@ class PromptBuilder:
             question += SHORT_ANSWER
         options = ChoiceSet.of(request.choices, self._tokenizer, self._calibration)
 
-        def atoms_after(turns: tuple[Turn, ...]) -> tuple[PromptTokens, int]:
+        def tokens_after(turns: tuple[Turn, ...]) -> tuple[PromptTokens, int]:
             prompt_tokens = compose(self._template, self._tokenizer, system_prompt, digests, turns, question)
             return prompt_tokens, positions(prompt_tokens, self._image_tokens)
 
         reserve = options.longest or min(request.sampling.max_tokens, ANSWER_ROOM)
         limit = min(session.token_budget, self._context)
         turns = session.turns
-        prompt_tokens, taken = atoms_after(turns)
+        prompt_tokens, taken = tokens_after(turns)
         if taken + reserve > limit:
             while turns and taken + reserve > FORGET_TO * limit:
                 turns = turns[1:]
-                prompt_tokens, taken = atoms_after(turns)
+                prompt_tokens, taken = tokens_after(turns)
         if taken + max(1, options.longest) > self._context:
             raise ContextOverflow(
                 f"the prompt takes {taken} of {self._context} positions and leaves too few for "

@@ -184,7 +184,7 @@ class Interleaving(RuleBasedStateMachine):
 
     @invariant()
     def bounded(self) -> None:
-        assert self.assistant._reader.nbytes <= 3 << 20
+        assert self.assistant.prefix_bytes <= 3 << 20
         assert self.store.nbytes <= 3 << 20 and len(self.store) <= 2
 
     def teardown(self) -> None:

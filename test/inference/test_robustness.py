@@ -197,8 +197,8 @@ def test_a_thousand_cancels_leave_memory_flat(runtime: Runtime, frame: Frame, ot
         if round_ == 300:
             floor = resident()
     assert resident() - floor < 16 << 20
-    # Prefixes within 1 MB, at most one tail for each session: nothing else is alive.
-    assert assistant._reader.nbytes <= 1 << 20 and store.nbytes <= 2 << 20
+    # Prefixes within 1 MB, at most one sequence for each session: nothing else is alive.
+    assert assistant.prefix_bytes <= 1 << 20 and store.nbytes <= 2 << 20
     store.forget()
     assistant.forget()
     assert alive(kind) < before

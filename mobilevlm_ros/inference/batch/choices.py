@@ -14,8 +14,8 @@ from mobilevlm_ros.inference.stopwatch import Stopwatch
 from mobilevlm_ros.inference.types import Answer
 
 BATCH_TOKENS = 96
-"""Most positions of several questions that one call reads, or `Reader.run` where that is more: 0.9 s at 1.4B
-on two cores. A longer run reads the words that questions begin with fewer times."""
+"""Most positions of several questions that one call reads, or `Prefiller.chunk` where that is more: 0.9 s at
+1.4B on two cores. A longer run reads the words that questions begin with fewer times."""
 
 
 def groups(prompts: Mapping[int, Prompt]) -> list[dict[int, Prompt]]:
@@ -25,22 +25,22 @@ def groups(prompts: Mapping[int, Prompt]) -> list[dict[int, Prompt]]:
     found: dict[PromptTokens, dict[int, Prompt]] = {}
     for key, prompt in prompts.items():
         if prompt.options.longest == 1:
-            found.setdefault(beginning(prompt), {})[key] = prompt
+            found.setdefault(shared_prefix(prompt), {})[key] = prompt
     return [group for group in found.values() if len(group) > 1]
 
 
 def choose_all(
-    reader: Prefiller, prompts: Sequence[Prompt], language: LanguageEngine
+    prefiller: Prefiller, prompts: Sequence[Prompt], language: LanguageEngine
 ) -> Generator[str, None, list[Answer]]:
     """Answers to prompts with choices, in their order: together where that can be, else in turn."""
     numbered = dict(enumerate(prompts))
     answers: dict[int, Answer] = {}
     for group in groups(numbered):
-        answers.update((yield from choose(reader, group, language)))
+        answers.update((yield from choose_group(prefiller, group, language)))
     for i, prompt in numbered.items():
         if i not in answers:
             watch = Stopwatch()
-            read = yield from reader.read(prompt.prompt_tokens, prompt.views, prompt.room, watch)
+            read = yield from prefiller.read(prompt.prompt_tokens, prompt.views, prompt.reserve, watch)
             chosen = prompt.options.answer(read.logits, read.cache, language)
             answer = yield from watch.timed("prefill", chosen)
             answers[i] = replace(
@@ -49,19 +49,19 @@ def choose_all(
     return [answers[i] for i in numbered]
 
 
-def choose(
-    reader: Prefiller, prompts: Mapping[int, Prompt], language: LanguageEngine
+def choose_group(
+    prefiller: Prefiller, prompts: Mapping[int, Prompt], language: LanguageEngine
 ) -> Generator[str, None, dict[int, Answer]]:
     """Answers to the prompts of one group; yields '' at boundaries."""
     watch = Stopwatch()
     first = next(iter(prompts.values()))
-    shared = beginning(first)
-    parts = list(batches(prompts, len(shared), max(BATCH_TOKENS, reader.run)))
-    room = max(sum(len(prompt.prompt_tokens) - len(shared) for prompt in part.values()) for part in parts)
-    prefix, reused = yield from reader.read_prefix(shared, first.views, room, watch)
+    shared = shared_prefix(first)
+    parts = list(batches(prompts, len(shared), max(BATCH_TOKENS, prefiller.chunk)))
+    reserve = max(sum(len(prompt.prompt_tokens) - len(shared) for prompt in part.values()) for part in parts)
+    prefix, reused = yield from prefiller.read_prefix(shared, first.views, reserve, watch)
     answers: dict[int, Answer] = {}
     for part in parts:
-        rests = [reader.embed(prompt.prompt_tokens[len(shared) :]) for prompt in part.values()]
+        rests = [prefiller.embed(prompt.prompt_tokens[len(shared) :]) for prompt in part.values()]
         for (key, prompt), row in zip(part.items(), language.branch(rests, prefix), strict=True):
             answers[key] = yield from prompt.options.answer(row[-1], prefix, language)
         watch.lap("prefill")
@@ -71,14 +71,14 @@ def choose(
         key: replace(
             answer,
             latency=watch.latency(len(answers)),
-            prompt_tokens=reader.positions(prompts[key].prompt_tokens),
+            prompt_tokens=prefiller.positions(prompts[key].prompt_tokens),
             reused_tokens=prefix.length if at else reused,
         )
         for at, (key, answer) in enumerate(answers.items())
     }
 
 
-def beginning(prompt: Prompt) -> PromptTokens:
+def shared_prefix(prompt: Prompt) -> PromptTokens:
     """What the prompts about one picture have in common: all up to and with the last image."""
     return prompt.prompt_tokens[: cache_points(prompt.prompt_tokens)[-1]]
 

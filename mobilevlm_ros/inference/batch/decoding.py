@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mobilevlm_ros.engine.interfaces import LanguageEngine
-from mobilevlm_ros.inference.batch.choices import BATCH_TOKENS, batches, beginning
+from mobilevlm_ros.inference.batch.choices import BATCH_TOKENS, batches, shared_prefix
 from mobilevlm_ros.inference.cache.prefill import Prefiller
 from mobilevlm_ros.inference.generation.decoding import AnswerDecoder
 from mobilevlm_ros.inference.prompt.conversation import PromptTokens
@@ -23,14 +23,16 @@ class Task:
     """A prompt, and who writes its answer."""
 
     prompt: Prompt
-    writer: AnswerDecoder
+    decoder: AnswerDecoder
 
-    def own(self, shared: PromptTokens) -> int:
+    def own_positions(self, shared: PromptTokens) -> int:
         """Most positions that question and answer take after what is shared."""
-        return len(self.prompt.prompt_tokens) - len(shared) + self.writer.limit
+        return len(self.prompt.prompt_tokens) - len(shared) + self.decoder.limit
 
 
-def together(tasks: Mapping[int, Task], reader: Prefiller, language: LanguageEngine) -> list[dict[int, Task]]:
+def groups(
+    tasks: Mapping[int, Task], prefiller: Prefiller, language: LanguageEngine
+) -> list[dict[int, Task]]:
     """Those that can be written side by side: at least two with the same beginning, through their last
     image, whose questions and answers fit the context together. None where the engine gains nothing by it.
     """
@@ -38,52 +40,54 @@ def together(tasks: Mapping[int, Task], reader: Prefiller, language: LanguageEng
         return []
     found: dict[PromptTokens, list[dict[int, Task]]] = {}
     for key, task in tasks.items():
-        shared = beginning(task.prompt)
-        groups = found.setdefault(shared, [{}])
-        taken = reader.positions(shared) + sum(other.own(shared) for other in groups[-1].values())
-        if groups[-1] and taken + task.own(shared) > language.max_length:
-            groups.append({})
-        groups[-1][key] = task
-    return [group for groups in found.values() for group in groups if len(group) > 1]
+        shared = shared_prefix(task.prompt)
+        together = found.setdefault(shared, [{}])
+        taken = prefiller.positions(shared) + sum(
+            other.own_positions(shared) for other in together[-1].values()
+        )
+        if together[-1] and taken + task.own_positions(shared) > language.max_length:
+            together.append({})
+        together[-1][key] = task
+    return [group for together in found.values() for group in together if len(group) > 1]
 
 
-def write(
-    reader: Prefiller, tasks: Mapping[int, Task], language: LanguageEngine
+def decode_group(
+    prefiller: Prefiller, tasks: Mapping[int, Task], language: LanguageEngine
 ) -> Generator[str, None, dict[int, Answer]]:
-    """Answers to the tasks of one group of `together`; yields '' at token boundaries.
+    """Answers to the tasks of one group of `groups`; yields '' at token boundaries.
 
     Latencies are equal shares of the work.
     """
     watch = Stopwatch()
     first = next(iter(tasks.values())).prompt
-    shared = beginning(first)
-    room = sum(task.own(shared) for task in tasks.values())
-    prefix, reused = yield from reader.read_prefix(shared, first.views, room, watch)
-    branches = language.branches(prefix, room)
+    shared = shared_prefix(first)
+    reserve = sum(task.own_positions(shared) for task in tasks.values())
+    prefix, reused = yield from prefiller.read_prefix(shared, first.views, reserve, watch)
+    branches = language.branches(prefix, reserve)
     logits = {}
     prompts = {key: task.prompt for key, task in tasks.items()}
-    for batch in batches(prompts, len(shared), max(BATCH_TOKENS, reader.run)):
-        deltas = {key: reader.embed(prompt.prompt_tokens[len(shared) :]) for key, prompt in batch.items()}
+    for batch in batches(prompts, len(shared), max(BATCH_TOKENS, prefiller.chunk)):
+        deltas = {key: prefiller.embed(prompt.prompt_tokens[len(shared) :]) for key, prompt in batch.items()}
         logits.update(branches.read(deltas))
         watch.lap("prefill")
         yield ""
         watch.resume()
     while logits:
         for key, rows in logits.items():
-            tasks[key].writer.write(rows[-1])
+            tasks[key].decoder.step(rows[-1])
         watch.lap("decode")
         yield ""
         watch.resume()
-        going_on = [key for key in logits if not tasks[key].writer.finish]
-        latest = {key: np.array(tasks[key].writer.tokens[-1:], dtype=np.int64) for key in going_on}
+        going_on = [key for key in logits if not tasks[key].decoder.finish]
+        latest = {key: np.array(tasks[key].decoder.tokens[-1:], dtype=np.int64) for key in going_on}
         logits = branches.read({key: language.embed(ids) for key, ids in latest.items()}) if latest else {}
-    answers = {key: task.writer.written().answer() for key, task in tasks.items()}
+    answers = {key: task.decoder.result().answer() for key, task in tasks.items()}
     watch.lap("decode")
     return {
         key: replace(
             answer,
             latency=watch.latency(len(tasks)),
-            prompt_tokens=reader.positions(tasks[key].prompt.prompt_tokens),
+            prompt_tokens=prefiller.positions(tasks[key].prompt.prompt_tokens),
             reused_tokens=prefix.length if at else reused,
         )
         for at, (key, answer) in enumerate(answers.items())

@@ -92,13 +92,13 @@ class Prefiller:
         vision: the encoder.
         language: the decoder.
         budget: bytes of KV to keep for system prompts and images together; 0 keeps nothing.
-        run: most positions that one call of the decoder reads.
+        chunk: most positions that one call of the decoder reads.
     """
 
-    def __init__(self, vision: VisionEngine, language: LanguageEngine, budget: int, run: int) -> None:
+    def __init__(self, vision: VisionEngine, language: LanguageEngine, budget: int, chunk: int) -> None:
         self.vision = vision
         self.language = language
-        self.run = run
+        self.chunk = chunk
         self._kept: PrefixCache[PromptTokens] = PrefixCache(budget)
         self._images: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
 
@@ -125,9 +125,9 @@ class Prefiller:
         self,
         prompt_tokens: PromptTokens,
         views: Sequence[ImageInput],
-        room: int,
+        reserve: int,
         watch: Stopwatch,
-        tail: SequenceCache | None = None,
+        sequence: SequenceCache | None = None,
         spare: int = 0,
     ) -> Generator[str, None, PrefillResult]:
         """Read a prompt, yielding '' after each image and run.
@@ -135,20 +135,22 @@ class Prefiller:
         Args:
             prompt_tokens: the prompt; it ends with text.
             views: its images, in order.
-            room: positions that the cache shall have left for an answer, as far as the context allows.
+            reserve: positions that the cache shall have left for an answer, as far as the context allows.
             watch: gets laps of 'encode' and 'prefill'.
-            tail: of a conversation. Where it holds more of the prompt than any kept prefix does, its cache is
-                extended and becomes the result's; the tail is cut to what is still true, and has to be
-                restored when the result is not used.
+            sequence: of a conversation. Where it holds more of the prompt than any kept prefix does, its
+                cache is extended and becomes the result's; the sequence is cut to what is still true, and has
+                to be restored when the result is not used.
             spare: positions that a new cache gets besides, for prompts that go on where this one ends.
         """
-        needed = min(self.language.max_length, self.positions(prompt_tokens) + room)
+        needed = min(self.language.max_length, self.positions(prompt_tokens) + reserve)
         capacity = min(self.language.max_length, needed + spare)
         start, cache = self._longest(prompt_tokens)
-        shared = 0 if tail is None else min(common(tail.prompt_tokens, prompt_tokens), len(prompt_tokens) - 1)
-        if tail is not None and shared > start:
-            start, cache = shared, tail.cache
-            tail.cut(start, self.positions(prompt_tokens[:start]))
+        shared = 0
+        if sequence is not None:
+            shared = min(common(sequence.prompt_tokens, prompt_tokens), len(prompt_tokens) - 1)
+        if sequence is not None and shared > start:
+            start, cache = shared, sequence.cache
+            sequence.cut(start, self.positions(prompt_tokens[:start]))
             if cache.capacity < needed:
                 cache = cache.copy(capacity=capacity)
         elif cache is not None:
@@ -161,13 +163,13 @@ class Prefiller:
         return PrefillResult(prompt_tokens, cache, logits, cache.length, reused)
 
     def read_prefix(
-        self, prompt_tokens: PromptTokens, views: Sequence[ImageInput], room: int, watch: Stopwatch
+        self, prompt_tokens: PromptTokens, views: Sequence[ImageInput], reserve: int, watch: Stopwatch
     ) -> Generator[str, None, tuple[KVCache, int]]:
         """Read what several prompts begin with, up to and with their last image, as `read` does.
 
         Returns its KV, and how many of its positions were known.
         """
-        capacity = min(self.language.max_length, self.positions(prompt_tokens) + room)
+        capacity = min(self.language.max_length, self.positions(prompt_tokens) + reserve)
         start, known = self._longest(prompt_tokens)
         cache = self.language.new_cache(1, capacity) if known is None else known.copy(capacity=capacity)
         reused = cache.length
@@ -176,10 +178,10 @@ class Prefiller:
 
     def _longest(self, prompt_tokens: PromptTokens) -> tuple[int, KVCache | None]:
         """The longest kept prefix: its length in prompt tokens, and its KV (not to be extended)."""
-        for mark in reversed(cache_points(prompt_tokens)):
-            known = self._kept.get(prompt_tokens[:mark])
+        for point in reversed(cache_points(prompt_tokens)):
+            known = self._kept.get(prompt_tokens[:point])
             if known is not None:
-                return mark, known
+                return point, known
         return 0, None
 
     def _extend(
@@ -197,17 +199,17 @@ class Prefiller:
         """
         images = yield from self._encode(prompt_tokens[start:], views, watch)
         read: NDArray[np.float32] | None = None
-        ends = [mark for mark in cache_points(prompt_tokens) if mark > start]
+        ends = [point for point in cache_points(prompt_tokens) if point > start]
         for end in dict.fromkeys([*ends, len(prompt_tokens)] if start < len(prompt_tokens) else ()):
             embeddings = self.embed(prompt_tokens[start:end], images)
-            for at in range(0, len(embeddings), self.run):
-                whole = at + self.run >= len(embeddings)
+            for at in range(0, len(embeddings), self.chunk):
+                last = at + self.chunk >= len(embeddings)
                 read = self.language.forward(
-                    embeddings[None, at : at + self.run],
+                    embeddings[None, at : at + self.chunk],
                     cache,
-                    num_logits=int(whole and end == len(prompt_tokens)),
+                    num_logits=int(last and end == len(prompt_tokens)),
                 )
-                if whole and end in ends and self._kept.budget > 0:
+                if last and end in ends and self._kept.budget > 0:
                     self._kept.put(prompt_tokens[:end], cache.copy(capacity=cache.length))
                 watch.lap("prefill")
                 yield ""
@@ -219,9 +221,9 @@ class Prefiller:
         self, prompt_tokens: PromptTokens, views: Sequence[ImageInput], watch: Stopwatch
     ) -> Generator[str, None, dict[bytes, NDArray[np.float32]]]:
         """Embeddings f32[N, H] of the images among the prompt tokens, by digest."""
-        needs_logits = [view for view in views if view.digest in prompt_tokens]
+        shown = [view for view in views if view.digest in prompt_tokens]
         found: dict[bytes, NDArray[np.float32]] = {}
-        for view in needs_logits:
+        for view in shown:
             known = self._images.pop(view.digest, None)
             if known is None:
                 known = self.vision.encode(view.pixels[None])[0]

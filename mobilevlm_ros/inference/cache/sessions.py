@@ -30,7 +30,7 @@ class Session:
         system_prompt: of the question before; empty when it had none of its own.
         answered: questions answered since it began, those forgotten included.
         forgotten: how many of them no longer fitted.
-        tail: KV of the turns; None when it was dropped to save memory.
+        sequence: KV of the turns; None when it was dropped to save memory.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Session:
         self.system_prompt = ""
         self.answered = 0
         self.forgotten = 0
-        self.tail: SequenceCache | None = None
+        self.sequence: SequenceCache | None = None
         self.busy = False
 
     @contextmanager
@@ -58,27 +58,27 @@ class Session:
         if self.busy:
             raise Busy(f"session {self.name!r} is still answering a question: ask again when it has answered")
         self.busy = True
-        tail = self.tail
+        sequence = self.sequence
         try:
-            yield tail
+            yield sequence
         finally:
             self.busy = False
-            if tail is not None and self.tail is tail:
-                tail.restore()
+            if sequence is not None and self.sequence is sequence:
+                sequence.restore()
 
-    def commit(self, kept: tuple[Turn, ...], turn: Turn, tail: SequenceCache | None) -> None:
+    def commit(self, kept: tuple[Turn, ...], turn: Turn, sequence: SequenceCache | None) -> None:
         """The question was answered: what it followed (older turns were forgotten), itself, and its KV."""
         self.forgotten += len(self.turns) - len(kept)
         self.turns = (*kept, turn)
         self.answered += 1
-        self.tail = tail
+        self.sequence = sequence
         if self._on_commit is not None:
             self._on_commit()
 
     @property
     def nbytes(self) -> int:
         """Bytes of the kept KV."""
-        return 0 if self.tail is None else self.tail.cache.nbytes
+        return 0 if self.sequence is None else self.sequence.cache.nbytes
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class SessionStore:
             if over <= 0:
                 break
             over -= entry.session.nbytes
-            entry.session.tail = None
+            entry.session.sequence = None
 
     def _publish(self) -> None:
         self._names = frozenset(self._sessions)

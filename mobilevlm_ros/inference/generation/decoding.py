@@ -71,7 +71,7 @@ class Generation:
 
 
 class AnswerDecoder:
-    """Writes one answer: chooses each token from the logits after the one before.
+    """Decodes one answer: chooses each token from the logits after the one before.
 
     Args:
         sampling: how to choose tokens, and when to end.
@@ -103,7 +103,7 @@ class AnswerDecoder:
         self._probabilities: list[float] = []
         self._logprobs: list[TokenLogprob] = []
 
-    def write(self, logits: NDArray[np.float32]) -> str | None:
+    def step(self, logits: NDArray[np.float32]) -> str | None:
         """The text that the next token adds, '' while it is unclear; None when none was added.
 
         Args:
@@ -139,7 +139,7 @@ class AnswerDecoder:
             )
         return self._pieces[-1]
 
-    def written(self) -> Generation:
+    def result(self) -> Generation:
         """The complete answer. Raises OptionError if it was cut before it had the form that was asked for."""
         self._pieces.append(self._shown.push(self._stream.flush()) + self._shown.flush())
         text = "".join(self._pieces)
@@ -158,7 +158,7 @@ class AnswerDecoder:
 
 def decode(
     read: PrefillResult,
-    writer: AnswerDecoder,
+    decoder: AnswerDecoder,
     language: LanguageEngine,
     watch: Stopwatch,
     draft: Draft | None = None,
@@ -167,34 +167,36 @@ def decode(
 
     Args:
         read: the prompt.
-        writer: of its answer.
-        language: the decoder.
+        decoder: chooses the tokens of its answer.
+        language: the model.
         watch: gets laps of 'decode'.
-        draft: guesses at what comes; it learns the answer. The text is the same whatever it guesses.
+        draft: proposes draft tokens, and learns the answer. The answer is the same whatever it proposes.
 
     Raises:
         OptionError: the answer cannot have the form that the constraint wants, or max_tokens cut it off.
     """
     cache, rows = read.cache, read.logits[None]
-    guesses: list[int] = []
+    drafted: list[int] = []
     while True:
-        known = cache.length - len(guesses)
-        for right, row in enumerate(rows):
-            delta = writer.write(row)
+        undrafted = cache.length - len(drafted)
+        accepted = 0  # draft tokens that the model would have chosen itself
+        for row in rows:
+            delta = decoder.step(row)
             if delta is not None:
                 watch.lap("decode")
                 yield delta
                 watch.resume()
-            if writer.finish or writer.tokens[-1:] != guesses[right : right + 1]:
-                cache.truncate(known + right)
+            if decoder.finish or accepted == len(drafted) or decoder.tokens[-1] != drafted[accepted]:
                 break
-        if writer.finish:
+            accepted += 1
+        cache.truncate(undrafted + accepted)
+        if decoder.finish:
             break
-        guesses = [] if draft is None else draft.guess(writer.tokens)
-        tokens = np.array([writer.tokens[-1], *guesses], dtype=np.int64)
+        drafted = [] if draft is None else draft.guess(decoder.tokens)
+        tokens = np.array([decoder.tokens[-1], *drafted], dtype=np.int64)
         rows = language.forward(language.embed(tokens)[None], cache, num_logits=len(tokens))[0]
     if draft is not None:
-        draft.remember(writer.tokens)
-    written = writer.written()
+        draft.remember(decoder.tokens)
+    generation = decoder.result()
     watch.lap("decode")
-    return written
+    return generation

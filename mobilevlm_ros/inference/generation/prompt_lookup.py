@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guesses at an answer's next tokens, from the answer before it: the decoder reads several in one run, and
-those that it would have chosen itself are kept (prompt lookup decoding; verified as in speculative decoding,
-arXiv 2211.17192, for a draft without probabilities).
+"""Draft tokens for an answer, taken from the answer before it (prompt lookup decoding).
+
+The model reads several draft tokens in one run and keeps those that it would have chosen itself, as in
+speculative decoding (arXiv 2211.17192) with a draft that has no probabilities.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ from mobilevlm_ros.engine.runtime import ORT_CPU, Runtime
 from mobilevlm_ros.errors import EngineError
 
 DRAFT_LENGTHS = (2, 4, 8)
-"""Tokens that one run may read, the first of them known. Never one: ONNX Runtime's kernels for a single
-token, and for an odd one left over, round otherwise than those for pairs. At 1.4B on two Zen 4 cores such
-runs take 1.2, 1.6 and 2.6 times as long as one token; one of 16 takes nearly as long as two of 8."""
+"""Tokens that one run may read: the last one of the answer, and draft tokens.
 
-_WIDTHS = (3, 2, 1)  # tokens that have to be the same for what followed them to be a guess
+Never one token alone: ONNX Runtime's kernels for a single token, and for an odd one left over, round
+otherwise than those for pairs. At 1.4B on two Zen 4 cores such runs take 1.2, 1.6 and 2.6 times as long as
+one token; one of 16 takes nearly as long as two of 8."""
+
+_WIDTHS = (3, 2, 1)  # tokens that have to be the same for what followed them to be a draft
 _BREAK = -1  # between two answers; no token
 
 
 class Draft:
-    """What is likely to be said next about a subject whose answers resemble each other (a camera's captions).
+    """Draft tokens for answers that resemble each other, such as the captions of one camera.
 
-    Runs grow while guesses come true and shrink when they do not.
+    Runs grow while draft tokens are accepted and shrink when they are not.
     """
 
     def __init__(self) -> None:
@@ -37,22 +40,25 @@ class Draft:
         self._run = DRAFT_LENGTHS[0]
         self._expected: list[int] = []
 
-    def guess(self, said: Sequence[int]) -> list[int]:
-        """The tokens that may follow those said (at least one), for a run of these and the last one said."""
+    def guess(self, generated: Sequence[int]) -> list[int]:
+        """Draft tokens that may follow the `generated` ones (at least one).
+
+        Together with the last generated one they are as many as one of DRAFT_LENGTHS.
+        """
         if self._expected:
-            came_true = list(said[: len(self._expected)]) == self._expected
+            accepted = list(generated[: len(self._expected)]) == self._expected
             self._run = (
-                min(self._run * 2, DRAFT_LENGTHS[-1]) if came_true else max(self._run // 2, DRAFT_LENGTHS[0])
+                min(self._run * 2, DRAFT_LENGTHS[-1]) if accepted else max(self._run // 2, DRAFT_LENGTHS[0])
             )
         count = self._run - 1
-        guesses = lookup(self.previous, said, count)
-        guesses += [said[-1]] * (count - len(guesses))  # any token that the model can read would do
-        self._expected = [*said, *guesses]
-        return guesses
+        drafted = lookup(self.previous, generated, count)
+        drafted += [generated[-1]] * (count - len(drafted))  # any token that the model can read would do
+        self._expected = [*generated, *drafted]
+        return drafted
 
-    def remember(self, said: Sequence[int]) -> None:
+    def remember(self, generated: Sequence[int]) -> None:
         """The answer is complete; the next one may be like it."""
-        self.previous = tuple(said)
+        self.previous = tuple(generated)
         self.begin()
 
     def begin(self) -> None:
@@ -60,13 +66,13 @@ class Draft:
         self._expected = []
 
 
-def lookup(previous: Sequence[int], said: Sequence[int], count: int) -> list[int]:
+def lookup(previous: Sequence[int], generated: Sequence[int], count: int) -> list[int]:
     """At most `count` tokens that followed the latest place with the same last tokens, in either answer."""
-    text = [*previous, _BREAK, *said]
-    for width in _WIDTHS[-len(said) :]:
-        tail = text[-width:]
+    text = [*previous, _BREAK, *generated]
+    for width in _WIDTHS[-len(generated) :]:
+        last = text[-width:]
         for at in range(len(text) - width - 1, -1, -1):
-            if text[at : at + width] == tail:
+            if text[at : at + width] == last:
                 found = text[at + width : at + width + count]
                 return found[: found.index(_BREAK)] if _BREAK in found else found
     return []
@@ -82,9 +88,10 @@ class Drafts:
         self._drafts: dict[str, Draft] = {}
 
     def of(self, subject: str, cache: KVCache, limit: int) -> Draft | None:
-        """The draft of a subject (few different names, please: each is remembered).
+        """The draft of a subject. Use few different names: each is remembered.
 
-        None where the next answer might not be the same with it and without, or has no room for guesses.
+        None where the next answer might not be the same with it and without, or the cache has no room for
+        draft tokens.
 
         Args:
             subject: whose answer it is.
@@ -103,18 +110,20 @@ class Drafts:
 
 
 def is_length_invariant(language: LanguageEngine, cache: KVCache) -> bool:
-    """Whether this engine, on this machine, computes the same bits in runs of all RUNS, wherever they begin.
+    """Whether this engine, on this machine, computes the same bits in runs of any of DRAFT_LENGTHS.
 
     Tried with tokens from all over the vocabulary behind the tokens of `cache`, which needs room for
-    RUNS[-1] + 1 more; they are forgotten again. Takes about 25 tokens' time.
+    DRAFT_LENGTHS[-1] + 1 more; they are forgotten again. Takes about 25 tokens' time.
     """
     start, most = cache.length, DRAFT_LENGTHS[-1]
     ids = np.linspace(0, language.vocab_size - 1, most + 3)[1:-1]  # the first and last are seldom trained
     tokens = language.embed(ids.astype(np.int64))[None]
 
     def read(run: int, skipped: int) -> NDArray[np.float32]:
-        """The logits of all tokens but the first and the last. With `skipped` 1 runs begin at the second, as
-        after a wrong guess, so that every token is at an even place of a run once and at an odd one once.
+        """The logits of all tokens but the first and the last, read `run` tokens at a time.
+
+        With `skipped` 1 the runs begin at the second token, as after a draft token that was not accepted:
+        every token is at an even place of a run once, and at an odd one once.
         """
         cache.truncate(start)
         if skipped:

@@ -52,7 +52,7 @@ class ImagePreparer:
             OrderedDict()
         )
 
-    def look(self, frame: Frame, region: Region | None = None, with_frame: bool = False) -> list[ImageInput]:
+    def views(self, frame: Frame, region: Region | None = None, with_frame: bool = False) -> list[ImageInput]:
         """The frame, or the region of it, or first the frame and then the region.
 
         A region that covers the picture is the picture. OptionError if it leaves the picture.

@@ -28,7 +28,7 @@ EXACT = 1e-3
 @pytest.fixture
 def views(runtime: Runtime, frame: Frame, other_frame: Frame) -> list[ImageInput]:
     image_preparer = ImagePreparer(runtime.vision.image_size, "pad", fast=True)
-    return [image_preparer.look(f)[0] for f in (frame, other_frame)]
+    return [image_preparer.views(f)[0] for f in (frame, other_frame)]
 
 
 def reader(runtime: Runtime, budget: int = 1 << 30, run: int = PREFILL_CHUNK) -> Prefiller:
@@ -55,9 +55,9 @@ def read(
     prompt_tokens: PromptTokens,
     views: list[ImageInput],
     room: int = 8,
-    tail: SequenceCache | None = None,
+    sequence: SequenceCache | None = None,
 ) -> PrefillResult:
-    return last(reader.read(prompt_tokens, views, room, Stopwatch(), tail))
+    return last(reader.read(prompt_tokens, views, room, Stopwatch(), sequence))
 
 
 def test_a_prompt_reads_as_the_rendered_text_in_one_run(
@@ -95,24 +95,24 @@ def test_every_kept_prefix_gives_the_logits_of_a_reading_from_nothing(
 def test_a_tail_is_extended_where_it_knows_more(runtime: Runtime, views: list[ImageInput]) -> None:
     ours = reader(runtime)
     begun = read(ours, prompt(runtime, views[:1], "Is it red?"), views[:1], room=200)
-    tail = SequenceCache(begun.prompt_tokens, begun.cache, begun.cache.length)
+    sequence = SequenceCache(begun.prompt_tokens, begun.cache, begun.cache.length)
     prompt_tokens = prompt(runtime, views[:1], "Why?", Turn("Is it red?", "yes"))
-    found = read(ours, prompt_tokens, views[:1], tail=tail)
-    assert found.cache is tail.cache and found.reused == begun.tokens
+    found = read(ours, prompt_tokens, views[:1], sequence=sequence)
+    assert found.cache is sequence.cache and found.reused == begun.tokens
     cold = read(reader(runtime, budget=0), prompt_tokens, views[:1])
     np.testing.assert_allclose(found.logits, cold.logits, atol=EXACT)
-    tail.restore()
-    assert tail.cache.length == begun.tokens
+    sequence.restore()
+    assert sequence.cache.length == begun.tokens
 
 
 def test_room_to_spare_is_used_before_a_tail_is_copied(runtime: Runtime, views: list[ImageInput]) -> None:
     ours = reader(runtime)
     turns: tuple[Turn, ...] = ()
-    tail, caches = None, []
+    sequence, caches = None, []
     for i in range(12):
         prompt_tokens = prompt(runtime, views[:1], "Is it red?", *turns)
-        found = last(ours.read(prompt_tokens, views[:1], 8, Stopwatch(), tail, spare=60))
-        tail = SequenceCache(found.prompt_tokens, found.cache, found.cache.length)
+        found = last(ours.read(prompt_tokens, views[:1], 8, Stopwatch(), sequence, spare=60))
+        sequence = SequenceCache(found.prompt_tokens, found.cache, found.cache.length)
         turns = (*turns, Turn("Is it red?", f"yes {i}"))
         if not caches or caches[-1] is not found.cache:
             caches.append(found.cache)
@@ -123,10 +123,10 @@ def test_room_to_spare_is_used_before_a_tail_is_copied(runtime: Runtime, views: 
 def test_a_tail_of_another_picture_is_left_alone(runtime: Runtime, views: list[ImageInput]) -> None:
     ours = reader(runtime)
     begun = read(ours, prompt(runtime, views[:1], "Is it red?"), views[:1])
-    tail = SequenceCache(begun.prompt_tokens, begun.cache, begun.cache.length)
-    found = read(ours, prompt(runtime, views[1:], "Is it red?"), views[1:], tail=tail)
-    assert found.cache is not tail.cache
-    assert (tail.length, tail.prompt_tokens) == (begun.tokens, begun.prompt_tokens)
+    sequence = SequenceCache(begun.prompt_tokens, begun.cache, begun.cache.length)
+    found = read(ours, prompt(runtime, views[1:], "Is it red?"), views[1:], sequence=sequence)
+    assert found.cache is not sequence.cache
+    assert (sequence.length, sequence.prompt_tokens) == (begun.tokens, begun.prompt_tokens)
 
 
 def test_the_same_question_again_still_reads_its_last_token(
@@ -136,7 +136,7 @@ def test_the_same_question_again_still_reads_its_last_token(
     prompt_tokens = prompt(runtime, views[:1], "Is it red?")
     begun = read(ours, prompt_tokens, views[:1])
     again = read(
-        ours, prompt_tokens, views[:1], tail=SequenceCache(prompt_tokens, begun.cache, begun.cache.length)
+        ours, prompt_tokens, views[:1], sequence=SequenceCache(prompt_tokens, begun.cache, begun.cache.length)
     )
     assert again.reused == begun.tokens - 1
     np.testing.assert_allclose(again.logits, begun.logits, atol=0.1)  # alone: another kernel
@@ -171,7 +171,7 @@ def test_the_budget_holds_and_clear_forgets(runtime: Runtime, frame: Frame) -> N
     image_preparer = ImagePreparer(runtime.vision.image_size, "pad", fast=True)
     ours = reader(runtime, budget=1 << 20)
     for x in range(KEPT_IMAGES + 3):
-        views = image_preparer.look(frame, Region(x, 0, 60, 60))
+        views = image_preparer.views(frame, Region(x, 0, 60, 60))
         read(ours, prompt(runtime, views, "Is it red?"), views)
         assert ours.nbytes <= 1 << 20 and ours.pictures <= KEPT_IMAGES
     assert ours.nbytes > 0

@@ -60,10 +60,10 @@ def test_a_conversation_is_the_template_read_from_scratch(
     # The kept KV was read in other runs, which 8-bit activations round differently.
     assert odds == pytest.approx(again.choice_probabilities, abs=1e-3)
     # And on the logits themselves: the kept KV without its last token, which is read once more.
-    assert session.tail is not None and isinstance(session.tail.prompt_tokens[-1], int)
-    language, kept = assistant.runtime.language, session.tail.cache.copy()
-    kept.truncate(session.tail.length - 1)
-    last = language.embed(np.array(session.tail.prompt_tokens[-1:], np.int64))
+    assert session.sequence is not None and isinstance(session.sequence.prompt_tokens[-1], int)
+    language, kept = assistant.runtime.language, session.sequence.cache.copy()
+    kept.truncate(session.sequence.length - 1)
+    last = language.embed(np.array(session.sequence.prompt_tokens[-1:], np.int64))
     np.testing.assert_allclose(
         log_softmax(language.forward(last[None], kept)[0, -1]),
         log_softmax(from_scratch(text, [frame.image])),
@@ -99,8 +99,8 @@ def test_a_cancelled_turn_leaves_no_trace(assistant: Assistant, frame: Frame, ot
         cancel_after(assistant, frame, SECOND, session, steps)
     cancel_after(assistant, other_frame, replace(SECOND, region=Region(0, 0, 9, 9)), session, 2)
     assert (session.turns, session.frame, session.region) == (twin.turns, frame, None)
-    assert session.answered == 1 and session.tail is not None
-    assert session.tail.cache.length == session.tail.length
+    assert session.answered == 1 and session.sequence is not None
+    assert session.sequence.cache.length == session.sequence.length
     ours, expected = (assistant.ask(frame, SECOND, s) for s in (session, twin))
     assert (ours.text, ours.session_turn, ours.reused_tokens) == (expected.text, 2, expected.reused_tokens)
 
@@ -268,7 +268,7 @@ def test_beyond_the_byte_budget_a_session_loses_its_kv_and_answers_the_same(
     for name in "abc":
         assistant.ask(frame, FIRST, store.get(name))
     assert store.nbytes <= budget
-    assert [store.get(name).tail is None for name in "abc"] == [True, False, False]
+    assert [store.get(name).sequence is None for name in "abc"] == [True, False, False]
     lost, kept = (assistant.ask(frame, SECOND, store.get(name)) for name in "ab")
     assert (lost.text, lost.session_turn) == (kept.text, 2)
     assert lost.confidence == pytest.approx(kept.confidence, rel=1e-3)

@@ -48,6 +48,23 @@ def read_prompt(runtime: Runtime, room: int = TOKENS + DRAFT_LENGTHS[-1]) -> Pre
     return PrefillResult(tuple(prompt.tolist()), cache, logits, len(prompt), 0)
 
 
+def length_invariant(runtime: Runtime) -> bool:
+    return is_length_invariant(runtime.language, read_prompt(runtime).cache)
+
+
+def counted_runs(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tokens of each run of the model from now on."""
+    runs: list[int] = []
+    forward = runtime.language.forward
+
+    def counted(embeddings: NDArray[np.float32], cache: KVCache, num_logits: int = 1) -> NDArray[np.float32]:
+        runs.append(embeddings.shape[1])
+        return forward(embeddings, cache, num_logits)
+
+    monkeypatch.setattr(runtime.language, "forward", counted)
+    return runs
+
+
 def write(
     runtime: Runtime, read: PrefillResult, draft: Draft | None, request: Request
 ) -> tuple[str, Generation]:
@@ -207,10 +224,14 @@ def test_a_prompt_that_leaves_no_room_for_guesses_has_none(runtime: Runtime) -> 
     assert drafts.of("front", read_prompt(runtime, TOKENS + DRAFT_LENGTHS[-1] - 1).cache, TOKENS) is None
 
 
-def test_a_caption_of_any_length_leaves_room_for_its_draft(frame: Frame) -> None:
+def test_a_caption_of_any_length_leaves_room_for_its_draft(
+    frame: Frame, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assistant = Assistant(load_runtime(threads=1))
+    runs = counted_runs(assistant.runtime, monkeypatch)
     finish(assistant.caption(frame, max_tokens=assistant.runtime.language.max_length))
-    assert assistant._drafts._drafts.keys() == ({frame.camera} if assistant._drafts._exact else set())
+    if length_invariant(assistant.runtime):
+        assert 1 not in runs  # every run had draft tokens
 
 
 def test_gpus_have_none(runtime: Runtime) -> None:
@@ -219,8 +240,9 @@ def test_gpus_have_none(runtime: Runtime) -> None:
 
 
 def test_each_subject_has_its_own(runtime: Runtime) -> None:
+    if not length_invariant(runtime):
+        pytest.skip("this processor's kernels round differently: no draft tokens here")
     drafts, cache = Drafts(runtime), read_prompt(runtime).cache
-    drafts._exact = True
     front = drafts.of("front", cache, TOKENS)
     assert front is drafts.of("front", cache, TOKENS)
     assert front is not drafts.of("rear", cache, TOKENS)
@@ -230,14 +252,7 @@ def test_the_second_caption_of_a_camera_takes_fewer_runs(
     frame: Frame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = load_runtime(threads=1)  # nano: its captions are sentences
-    seen = []
-    forward = runtime.language.forward
-
-    def counted(embeddings: NDArray[np.float32], cache: KVCache, num_logits: int = 1) -> NDArray[np.float32]:
-        seen.append(embeddings.shape[1])
-        return forward(embeddings, cache, num_logits)
-
-    monkeypatch.setattr(runtime.language, "forward", counted)
+    seen = counted_runs(runtime, monkeypatch)
     assistant = Assistant(runtime)
     answers, counts = [], []
     for camera in ("front", "front", "rear"):
@@ -248,5 +263,5 @@ def test_the_second_caption_of_a_camera_takes_fewer_runs(
         (answers[0].text, answers[0].confidence, answers[0].generated_tokens)
     }
     assert answers[0].text == assistant.ask(frame, Request("Describe the scene.")).text
-    if assistant._drafts._exact:
+    if length_invariant(runtime):
         assert counts[1] < counts[2] / 2

@@ -92,29 +92,29 @@ def test_any_region_is_cut_out_or_refused(region: Region) -> None:
     inside = inside and region.x + region.width <= 9 and region.y + region.height <= 8
     if not inside:
         with pytest.raises(OptionError):
-            image_preparer.look(Frame(image), region)
+            image_preparer.views(Frame(image), region)
         return
-    (view,) = image_preparer.look(Frame(image), region)
+    (view,) = image_preparer.views(Frame(image), region)
     assert np.array_equal(view.pixels, prepare(cut(Frame(image), region).image, 4, fast=True))
 
 
 def test_only_the_latest_pictures_are_kept(frame: Frame) -> None:
     image_preparer = ImagePreparer(size=8, aspect="pad", fast=True)
-    first = image_preparer.look(frame, PART)[0]
-    assert image_preparer.look(frame, PART)[0] is first
+    first = image_preparer.views(frame, PART)[0]
+    assert image_preparer.views(frame, PART)[0] is first
     for x in range(KEPT_VIEWS):
-        image_preparer.look(frame, Region(x, 0, 50, 50))
-    again = image_preparer.look(frame, PART)[0]
+        image_preparer.views(frame, Region(x, 0, 50, 50))
+    again = image_preparer.views(frame, PART)[0]
     assert again is not first and again.digest == first.digest
 
 
 def test_a_kept_view_keeps_no_frame(runtime: Runtime) -> None:
     image_preparer = ImagePreparer(32, "pad", fast=True)
     frame = Frame(np.zeros((60, 80, 3), np.uint8))
-    view, gone = image_preparer.look(frame)[0], weakref.ref(frame)
-    assert image_preparer.look(frame)[0] is view
+    view, gone = image_preparer.views(frame)[0], weakref.ref(frame)
+    assert image_preparer.views(frame)[0] is view
     del frame
     assert gone() is None
     # Whatever takes its place in memory is another frame.
     others = [Frame(np.full((60, 80, 3), value, np.uint8)) for value in range(1, 9)]
-    assert all(image_preparer.look(other)[0].digest != view.digest for other in others)
+    assert all(image_preparer.views(other)[0].digest != view.digest for other in others)
