@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import mobilevlm_ros
 from mobilevlm_ros.checkpoints.checkpoint import expected_shapes
 from mobilevlm_ros.checkpoints.random_weights import CONFIGS
 from mobilevlm_ros.cli import VERBS, main
+from mobilevlm_ros.commands.verbs import EXAMPLES, parser_of
 
 ROOT = Path(__file__).parents[1]
 TOKENIZER = Path(__file__).parent / "data" / "parity" / "ckpt" / "tiny-ldpnet" / "tokenizer.model"
@@ -93,17 +95,49 @@ def test_every_verb_explains_itself(verb, capsys):
     assert f"mobilevlm {verb}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_shows_examples_that_parse(verb, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["help", verb])
+    assert "examples:\n  " in capsys.readouterr().out
+    for example in EXAMPLES[verb]:
+        words = shlex.split(example.rpartition("| ")[2], comments=True)
+        assert words[:2] == ["mobilevlm", verb]
+        parser = parser_of(verb)
+        (parser.parse_intermixed_args if verb == "ask" else parser.parse_args)(words[2:])
+
+
+def test_a_verb_that_is_nearly_right(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["exprt-gguf"])
+    assert "did you mean export-gguf?" in capsys.readouterr().err
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out == f"mobilevlm {mobilevlm_ros.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["build"], ["ask", "only-an-image.png"]], ids=str)
+WRONG = (
+    [],
+    ["dance"],
+    ["build"],
+    ["ask"],
+    ["ask", "only-an-image.png"],
+    ["ask", "only a question?"],
+    ["ask", "a.png", "What?", "--max-tokens", "x"],
+    ["info", "--what"],
+)
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=str)
 def test_wrong_usage_ends_with_2(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
-    assert "usage: mobilevlm" in capsys.readouterr().err
+    usage, error = capsys.readouterr().err.splitlines()
+    assert usage.startswith("usage: mobilevlm") and error.startswith("mobilevlm: error: ")
+    assert "`mobilevlm help" in error
 
 
 def test_make_checkpoint_then_build_report_as_json(tmp_path, capsys, checkpoint):
@@ -153,10 +187,14 @@ raise SystemExit(cli.main(["build", {str(checkpoint)!r}, "-o", {str(tmp_path / "
 
 def test_ask_prints_the_answer_and_what_it_cost(bundle, picture, capsys):
     assert main(["ask", str(picture), "What is it?", "--bundle", str(bundle), "--max-tokens", "4"]) == 0
-    captured = capsys.readouterr()
-    assert captured.out.endswith("\n")
-    assert captured.err.startswith("confidence 0.")
-    assert "prefill" in captured.err
+    answer, confidence = capsys.readouterr().out.splitlines()
+    assert not answer.startswith(" ")
+    assert confidence.startswith("  confidence 0.") and "prefill" in confidence
+    assert confidence.endswith(", tiny on onnxruntime-cpu")
+    question = ["ask", str(picture), "What is it?", "--bundle", str(bundle), "--max-tokens", "4"]
+    for way in ("--quiet", "--no-stream"):
+        assert main([*question, way]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == answer
 
 
 def test_ask_as_json(bundle, picture, capsys):
@@ -174,10 +212,11 @@ def test_ask_as_json(bundle, picture, capsys):
 def test_ask_for_a_choice(bundle, picture, capsys):
     question = ["ask", str(picture), "Is it red?", "--bundle", str(bundle), "--choices", "yes", "no"]
     assert main(question) == 0
-    rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == 2
-    assert {row.split()[1] for row in rows} == {"yes", "no"}
-    assert sum(float(row.split("%")[0]) for row in rows) == pytest.approx(100, abs=0.2)
+    answer, confidence, *rows = capsys.readouterr().out.splitlines()
+    odds = {name: float(p) for name, p in (row.strip().split(": ") for row in rows)}
+    assert list(odds) == ["yes", "no"] and sum(odds.values()) == pytest.approx(1, abs=0.002)
+    assert answer == max(odds, key=odds.__getitem__)
+    assert confidence.startswith(f"  confidence {odds[answer]:.3f}, ")
     assert main([*question, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["answer"] in ("yes", "no")
 

@@ -31,6 +31,7 @@ from mobilevlm_ros.client.exchange import (
     filled,
     patience,
 )
+from mobilevlm_ros.errors import RequestTimeout
 
 _POLL = 0.05  # seconds between looks whether the server is there
 
@@ -72,6 +73,10 @@ class AsyncAskImageClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def missing(self, seconds: float) -> RequestTimeout:
+        """The error that says that no node was found in so many seconds."""
+        return self._server.missing(seconds)
 
     def close(self) -> None:
         """Leave the ROS graph."""
@@ -115,6 +120,15 @@ class AsyncAskImageClient:
         """
         goal = filled(AskImage.Goal(), question, camera, choices, image, timeout, fields)
         return Stream(self, goal, patience(timeout))
+
+    async def wait_for_node(self, timeout: float) -> bool:
+        """Whether something serves the questions, waiting for it up to `timeout` seconds."""
+        end = monotonic() + timeout
+        while not self._actions.server_is_ready():
+            if monotonic() >= end:
+                return False
+            await asyncio.sleep(_POLL)
+        return True
 
     async def _handshake(self, seconds: float) -> None:
         """Wait until the server is there and its responses reach us; see AskImageClient.

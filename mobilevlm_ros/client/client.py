@@ -18,6 +18,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.task import Future
 
 from mobilevlm_ros.client.exchange import QUEUE, TIMEOUT, Picture, Server, ServerWatch, filled, patience
+from mobilevlm_ros.errors import RequestTimeout
 
 _SLICE = 0.1  # seconds between looks at Ctrl-C while waiting
 
@@ -55,6 +56,10 @@ class AskImageClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def missing(self, seconds: float) -> RequestTimeout:
+        """The error that says that no node was found in so many seconds."""
+        return self._server.missing(seconds)
 
     def close(self) -> None:
         """Leave the ROS graph."""

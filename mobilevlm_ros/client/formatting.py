@@ -13,6 +13,7 @@ from mobilevlm_msgs.msg import MonitorState, Status
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
+from mobilevlm_ros.client.printing import answer_lines
 from mobilevlm_ros.ros.status import name_of
 
 _STATES = {MonitorState.UNKNOWN: "UNKNOWN", MonitorState.CLEAR: "CLEAR", MonitorState.RAISED: "RAISED"}
@@ -61,25 +62,16 @@ def _plain(value: Any) -> Any:
 
 def as_text(response: Any, answer: bool = True) -> str:
     """What a response says, for people; without the answer itself where that was shown already."""
-    lines = [_outcome(response)] if answer or not response.status.ok else []
-    if response.answers:
-        lines += [
-            f"  {part.camera or 'camera'}: {_outcome(part)}{_confidence(part)}" for part in response.answers
-        ]
-    elif not response.status.ok:
-        return lines[0]
-    lines += [
-        f"  {choice}: {p:.3f}"
-        for choice, p in zip(response.choices, response.choice_probabilities, strict=True)
-    ]
-    latency = response.latency
-    lines.append(
-        f"  confidence {response.confidence:.3f}, {latency.total * 1000:.0f} ms "
-        f"(queue {latency.queue * 1000:.0f}, "
-        f"encode {latency.encode * 1000:.0f}, prefill {latency.prefill * 1000:.0f}, "
-        f"decode {latency.decode * 1000:.0f}), {response.model_id} on {response.backend}"
-    )
-    return "\n".join(lines)
+    if not (response.status.ok or response.answers):
+        return _outcome(response)
+    latency = {
+        part: getattr(response.latency, part) for part in response.latency.get_fields_and_field_types()
+    }
+    odds = dict(zip(response.choices, response.choice_probabilities, strict=True))
+    model = f"{response.model_id} on {response.backend}"
+    first, cost, *rest = answer_lines(_outcome(response), response.confidence, odds, latency, model)
+    parts = [f"  {part.camera or 'camera'}: {_outcome(part)}{_confidence(part)}" for part in response.answers]
+    return "\n".join([*([first] if answer or not response.status.ok else []), *parts, cost, *rest])
 
 
 def _outcome(part: Any) -> str:

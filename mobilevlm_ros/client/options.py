@@ -9,12 +9,14 @@ from typing import Any
 from mobilevlm_ros.errors import OptionError
 from mobilevlm_ros.inference.validate import MAX_TOKENS
 
+DISCOVERY = 5.0
+"""Seconds in which a node that runs is found; on one machine it takes less than one."""
+
 
 def add_node_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Options that only a question to a running node has; each is None where it is not given."""
     add = parser.add_argument
     add("--camera", help="name of a configured camera, '*' for all (default: the node's first)")
-    add("--stream", action="store_true", default=None, help="print the answer while it grows")
     add("--session", help="name of a conversation that this question begins or continues")
     add("--new-frame", action="store_true", default=None, help="in a session: ask about the newest picture")
     add("--preset", help="name of one of the node's system prompts")
@@ -23,6 +25,25 @@ def add_node_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) 
     add("--wait-for-frame", type=float, help="for a fresh frame, seconds (default: 5)")
     add("--timeout", type=float, help="seconds; 0: the node's own limit, -1: none (default: 30)")
     add("--namespace", help="namespace of the node (default: the root)")
+    add(
+        "--wait-for-node",
+        type=float,
+        metavar="SECONDS",
+        help=f"until a node serves questions (default: {DISCOVERY:g})",
+    )
+
+
+def add_output_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """How the answer is printed, with and without a node."""
+    add = parser.add_argument
+    add("--json", action="store_true", help="print answer, confidence and latency as JSON")
+    add("-q", "--quiet", action="store_true", help="print the answer alone")
+    add(
+        "--stream",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="print a free answer while it grows (default), or all at once",
+    )
 
 
 ANSWER_OPTIONS = (
@@ -40,7 +61,6 @@ ANSWER_OPTIONS = (
 
 NODE_OPTIONS = (
     "camera",
-    "stream",
     "session",
     "new_frame",
     "preset",
@@ -49,6 +69,7 @@ NODE_OPTIONS = (
     "wait_for_frame",
     "timeout",
     "namespace",
+    "wait_for_node",
 )
 """Names of these options in the parsed arguments."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mobilevlm ask IMAGE QUESTION`, and `mobilevlm ask --ros QUESTION`."""
+"""`mobilevlm ask [IMAGE] QUESTION`, here or of a running node (`--ros`)."""
 
 from __future__ import annotations
 
@@ -7,23 +7,37 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from mobilevlm_ros.client.options import NODE_OPTIONS, add_node_options
+from mobilevlm_ros.client.options import NODE_OPTIONS, add_node_options, add_output_options
+from mobilevlm_ros.client.printing import Typewriter, answer_lines
+from mobilevlm_ros.commands.picture_source import Found, pictures, split_words
 from mobilevlm_ros.errors import MobileVLMError, OptionError
 
 if TYPE_CHECKING:
-    from mobilevlm_ros.inference.types import Answer
+    from mobilevlm_ros.inference.assistant import Assistant
+    from mobilevlm_ros.inference.types import Answer, Frame, Request
+
+ANY_ORDER = True
+"""Words and options may be mixed."""
+
+USAGE = "mobilevlm ask [IMAGE] QUESTION [--ros] [--choices yes no] [options]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    image = parser.add_argument("image", type=Path, metavar="IMAGE", help="picture file (JPEG, PNG, ...)")
-    question = parser.add_argument("question", metavar="QUESTION")
+    parser.usage = USAGE
     parser.add_argument(
-        "--bundle", type=Path, help="bundle directory (default: the small model that comes with the package)"
+        "words",
+        nargs="*",
+        metavar="[IMAGE] QUESTION",
+        help="IMAGE: a picture (JPEG, PNG, WebP), a directory of them, a video, - for standard input, or a "
+        "URL with --allow-url. With --ros it may be left out: then the node asks its camera",
+    )
+    parser.add_argument(
+        "--bundle", type=Path, help="bundle directory, or nano (default: the small model of the package)"
     )
     parser.add_argument(
         "--choices",
@@ -31,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="CHOICE",
         help="answer with one of these, and give a probability for each",
+    )
+    parser.add_argument("--allow-url", action="store_true", help="fetch IMAGE from the web")
+    parser.add_argument(
+        "--at", type=float, metavar="SECONDS", help="moment of a video (default: its first frame)"
     )
     form = parser.add_argument_group("what the answer looks like")
     form.add_argument(
@@ -68,34 +86,95 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--backend", default="auto", help="what runs the model (default: auto)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
-    parser.add_argument("--json", action="store_true", help="print answer, confidence and latency as JSON")
+    add_output_options(parser)
     node = parser.add_argument_group("asking a running node (ROS 2)")
     node.add_argument(
-        "--ros",
-        metavar="QUESTION",
-        action=_WithoutPositionals,
-        optional=(image, question),
-        help="ask the node about its camera's picture; with IMAGE: about that",
+        "--ros", action="store_true", help="ask the node; without IMAGE about what its camera sees"
     )
     add_node_options(node)
+    parser.set_defaults(parser=parser)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Asks; the answer goes to stdout as it grows, confidence and latency to stderr."""
-    if args.ros is not None:
-        return _ask_node(args)
+    """Asks; prints the answer (as it grows), its confidence, and the probability of each choice."""
+    source, question, args.choices = split_words(args.words, args.choices)
+    if question is None:
+        _usage_error(args, "the question is missing")
+    found = None if source is None else pictures(source, allow_url=args.allow_url, at=args.at)
+    if args.ros:
+        return _ask_node(question, args, found)
     given = [name for name in NODE_OPTIONS if getattr(args, name) is not None]
     if given:
-        raise OptionError(f"--{given[0].replace('_', '-')} is for a running node: ask it with --ros QUESTION")
+        raise OptionError(f"--{given[0].replace('_', '-')} is for a running node: add --ros")
+    if found is None:
+        _usage_error(args, "IMAGE is missing: name a picture, or add --ros to ask the running node")
+    return _ask_here(question, args, list(found))
+
+
+def _usage_error(args: argparse.Namespace, message: str) -> NoReturn:
+    args.parser.error(message)
+    raise AssertionError  # it has ended the program
+
+
+def _ask_here(question: str, args: argparse.Namespace, found: list[Found]) -> int:
     from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.inference.assistant import Assistant
-    from mobilevlm_ros.inference.types import AnswerFormat, Frame, Request, SamplingParams
-    from mobilevlm_ros.processing.image_file import read_picture
 
-    frame = Frame(read_picture(args.image))
+    request = _request(question, args)
+    if len(found) == 1:
+        frame = _frame(found[0])  # before the model is loaded: a bad picture is told at once
+        runtime = load_runtime(args.bundle, args.backend, args.threads)
+        model = f"{runtime.bundle.manifest.name} on {runtime.backend_name}"
+        return _ask_about_one(Assistant(runtime), frame, request, args, model)
     runtime = load_runtime(args.bundle, args.backend, args.threads)
-    request = Request(
-        args.question,
+    assistant, failed = Assistant(runtime), False
+    for picture in found:
+        try:
+            answer = assistant.ask(_frame(picture), request)
+        except MobileVLMError as error:
+            failed = True
+            print(f"mobilevlm: error: {error}", file=sys.stderr)
+            continue
+        if args.json:
+            told = {"image": picture.name, **_as_dict(answer, request.choices)}
+            print(json.dumps(told, ensure_ascii=False), flush=True)
+        else:
+            print(f"{picture.name}: {_text(answer, request)}  ({answer.confidence:.3f})", flush=True)
+    return 1 if failed else 0
+
+
+def _ask_about_one(
+    assistant: Assistant, frame: Frame, request: Request, args: argparse.Namespace, model: str
+) -> int:
+    if args.json:
+        answer = assistant.ask(frame, request)
+        name, _, backend = model.partition(" on ")
+        told = {**_as_dict(answer, request.choices), "model": name, "backend": backend}
+        print(json.dumps(told, ensure_ascii=False))
+        return 0
+    typewriter = Typewriter()
+    # With a threshold, nothing is known before the end.
+    streams = args.stream is not False and not request.choices and not request.abstain_threshold
+    try:
+        answer = assistant.ask(frame, request, on_text=typewriter if streams else None)
+    finally:
+        streamed = typewriter.begun
+        typewriter.end()  # so that an error gets a line of its own
+    times = {**dataclasses.asdict(answer.latency), "total": answer.latency.total}
+    odds = dict(zip(request.choices, answer.choice_probabilities))
+    first, *rest = answer_lines(_text(answer, request), answer.confidence, odds, times, model)
+    if not streamed:
+        print(first)
+    if not args.quiet:
+        print("\n".join(rest))
+    return 0
+
+
+def _request(question: str, args: argparse.Namespace) -> Request:
+    from mobilevlm_ros.inference.types import AnswerFormat, Request, SamplingParams
+
+    return Request(
+        question,
         choices=tuple(args.choices),
         abstain_threshold=args.abstain_threshold,
         sampling=SamplingParams(
@@ -110,42 +189,28 @@ def main(args: argparse.Namespace) -> int:
             args.answer_format, minimum=args.minimum, maximum=args.maximum, json_schema=args.json_schema
         ),
     )
-    if args.json:
-        answer = Assistant(runtime).ask(frame, request)
-        model = {"model": runtime.bundle.manifest.name, "backend": runtime.backend_name}
-        print(json.dumps({**_as_dict(answer, args.choices), **model}, ensure_ascii=False))
-        return 0
-    typewriter = _Typewriter()
-    may_abstain = args.abstain_threshold > 0  # then nothing is known before the end
-    try:
-        answer = Assistant(runtime).ask(frame, request, on_text=None if may_abstain else typewriter)
-    except BaseException:
-        typewriter.end()
-        raise
-    if may_abstain and not args.choices:
-        print(answer.text, end="")
-    _report(answer, args.choices)
-    return 0
 
 
-class _WithoutPositionals(argparse.Action):
-    """Stores its value, and makes do without the positional arguments that are required otherwise."""
+def _frame(picture: Found) -> Frame:
+    from mobilevlm_ros.inference.types import Frame
+    from mobilevlm_ros.processing.image_decoder import decode_image
 
-    def __init__(self, *args: Any, optional: Sequence[argparse.Action], **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._optional = optional
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any
-    ) -> None:
-        setattr(namespace, self.dest, values)
-        for positional in self._optional:
-            positional.required = False
+    content = picture.content
+    name = "the picture on standard input" if picture.name == "-" else picture.name
+    return Frame(decode_image(content, name) if isinstance(content, bytes) else content)
 
 
-def _ask_node(args: argparse.Namespace) -> int:
-    if args.question is not None:
-        raise OptionError(f"two questions were given: {args.ros!r} and {args.question!r}")
+def _text(answer: Answer, request: Request) -> str:
+    """As the node says it."""
+    if not answer.abstained:
+        return answer.text
+    return (
+        f"(abstained) the best guess {answer.best_guess!r} has confidence {answer.confidence:.2f}, below "
+        f"abstain_threshold {request.abstain_threshold:g}"
+    )
+
+
+def _ask_node(question: str, args: argparse.Namespace, found: Iterator[Found] | None) -> int:
     if args.bundle is not None:
         raise OptionError("--bundle does not go with --ros: the node has its own, see its parameter `bundle`")
     try:
@@ -155,27 +220,11 @@ def _ask_node(args: argparse.Namespace) -> int:
             f"--ros needs ROS 2 and mobilevlm_msgs ({error}): source the setup.bash of your ROS and of the "
             "workspace that holds this package"
         ) from error
-    return ask_node(args.ros, args, args.image)
+    sent = None if found is None else ((picture.name, picture.content) for picture in found)
+    return ask_node(question, args, sent)
 
 
-class _Typewriter:
-    """Prints pieces of text as they come, without the space they begin with."""
-
-    def __init__(self) -> None:
-        self._begun = False
-
-    def __call__(self, delta: str) -> None:
-        delta = delta if self._begun else delta.lstrip()
-        self._begun = self._begun or bool(delta)
-        print(delta, end="", flush=True)
-
-    def end(self) -> None:
-        """Ends the line that was begun, so that an error gets its own."""
-        if self._begun:
-            print(flush=True)
-
-
-def _as_dict(answer: Answer, choices: list[str]) -> dict[str, Any]:
+def _as_dict(answer: Answer, choices: tuple[str, ...]) -> dict[str, Any]:
     """For JSON; what the node's answers have too is named and shaped as in `mobilevlm ask --ros --json`."""
     told = dataclasses.asdict(answer)
     latency = {**told.pop("latency"), "total": answer.latency.total}
@@ -188,21 +237,3 @@ def _as_dict(answer: Answer, choices: list[str]) -> dict[str, Any]:
         **told,
         "latency": latency,
     }
-
-
-def _report(answer: Answer, choices: list[str]) -> None:
-    if choices:
-        for choice, probability in zip(choices, answer.choice_probabilities, strict=True):
-            print(f"{probability:6.1%}  {choice}")
-    if choices and answer.text not in choices and not answer.abstained:
-        print(answer.text)  # of several choices that apply, or of none
-    elif not choices and not answer.abstained:
-        print()
-    if answer.abstained:
-        print(f"abstained; the best guess is {answer.best_guess!r}", file=sys.stderr)
-    times = answer.latency
-    print(
-        f"confidence {answer.confidence:.2f}, {times.total * 1e3:.0f} ms (encode {times.encode * 1e3:.0f}, "
-        f"prefill {times.prefill * 1e3:.0f}, decode {times.decode * 1e3:.0f})",
-        file=sys.stderr,
-    )

@@ -39,14 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Fits on every other question, measures on the rest; the table goes to stdout, progress to stderr."""
     from mobilevlm_ros.engine.bundle import Bundle
-    from mobilevlm_ros.engine.runtime import load_runtime, shipped_bundle
+    from mobilevlm_ros.engine.runtime import find_bundle, load_runtime
     from mobilevlm_ros.errors import OptionError
     from mobilevlm_ros.evaluation import drawing
     from mobilevlm_ros.evaluation.calibration import reliability_plot
     from mobilevlm_ros.evaluation.calibration.temperature import calibrated, fit, quality
     from mobilevlm_ros.inference.choices.calibration import CALIBRATION
 
-    path = args.bundle or shipped_bundle()
+    path = find_bundle(args.bundle)
     if args.remove:
         Bundle.open(path).remove_file(CALIBRATION)
         print(f"{path} has no calibration now", file=sys.stderr)

@@ -28,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Verifies the bundle; prints its description."""
     from mobilevlm_ros.engine.bundle import Bundle
-    from mobilevlm_ros.engine.runtime import shipped_bundle
+    from mobilevlm_ros.engine.runtime import find_bundle
 
-    bundle = Bundle.open(args.bundle or shipped_bundle())
+    bundle = Bundle.open(find_bundle(args.bundle))
     if args.json:
         print(json.dumps({"bundle": str(bundle.path), **json.loads(bundle.manifest.to_json())}))
     else:

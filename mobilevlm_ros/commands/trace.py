@@ -114,20 +114,11 @@ def trace(
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """A picture file as RGB u8[H,W,3], decoded by Pillow and without EXIF rotation, like the official code.
+    """A picture file as RGB u8[H,W,3], without EXIF rotation, like the official code. Raises ImageError."""
+    from mobilevlm_ros.processing.image_decoder import decode_image
+    from mobilevlm_ros.processing.image_file import read_bytes
 
-    Raises ImageError when it cannot be read.
-    """
-    import numpy as np
-    from PIL import Image
-
-    from mobilevlm_ros.errors import ImageError
-
-    try:
-        with Image.open(path) as picture:
-            return np.array(picture.convert("RGB"), np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path} is not a readable picture: {error}") from error
+    return decode_image(read_bytes(path), str(path), as_held=False)
 
 
 def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:

@@ -25,6 +25,8 @@ ONNXRUNTIME = "onnxruntime"
 ORT_CUDA = "onnxruntime-cuda"
 ORT_CPU = "onnxruntime-cpu"
 TORCH = "torch"
+SHIPPED = "nano"
+"""Name of the bundle that comes with the package."""
 Engines = tuple[VisionEngine, LanguageEngine]
 
 
@@ -57,17 +59,17 @@ def load_runtime(
 ) -> Runtime:
     """Loads a bundle (the shipped nano model by default).
 
-    `~` in `bundle_dir` is the home directory. `backend` is one of BACKEND_NAMES; 'torch' takes a checkpoint
-    directory or hub id instead of a bundle. `threads` is the number of CPU threads, 0 for one per physical
-    core. `spin` lets idle threads busy-wait:
-    a little faster alone, several times slower when another process wants the cores. Raises BundleError,
-    EngineError, and CheckpointError (torch only).
+    'nano' is that one too, and `~` in `bundle_dir` is the home directory. `backend` is one of
+    BACKEND_NAMES; 'torch' takes a checkpoint directory or hub id instead of a bundle. `threads` is the number
+    of CPU threads, 0 for one per physical core. `spin` lets idle threads busy-wait: a little faster alone,
+    several times slower when another process wants the cores. Raises BundleError, EngineError, and
+    CheckpointError (torch only).
     """
     if backend not in BACKEND_NAMES:
         raise EngineError(f"unknown backend {backend!r}; choose one of {', '.join(BACKEND_NAMES)}")
     if threads < 0:
         raise EngineError(f"threads is {threads}; use 0 for one per physical core, or a positive number")
-    path = Path(bundle_dir).expanduser() if bundle_dir is not None else shipped_bundle()
+    path = find_bundle(bundle_dir)
     if backend == TORCH:
         return _torch_runtime(path, threads)
     bundle = Bundle.open(path)
@@ -99,6 +101,15 @@ def _candidates(backend: str) -> tuple[tuple[str, ...], str]:
     if gpu is None:
         return (ORT_CPU,), "the best backend on a machine without an NVIDIA GPU"
     return groups[backend], f"the best backend that loads here, with {gpu}"
+
+
+def find_bundle(name: str | Path | None) -> Path:
+    """The directory that a name stands for: None and, where no directory is called so, 'nano' are the nano
+    bundle of this package; `~` is the home directory. Raises BundleError if nano is not installed.
+    """
+    if name is None or (str(name) == SHIPPED and not Path(name).exists()):
+        return shipped_bundle()
+    return Path(name).expanduser()
 
 
 def shipped_bundle() -> Path:

@@ -32,6 +32,8 @@ MAX_STOPS = 16
 MAX_TOP_LOGPROBS = 20
 """As OpenAI's API has it."""
 
+_BLANK = frozenset("\n\u2800\u3164\u115f\u1160\uffa0")  # letters and symbols that look like a space
+
 RESERVED = ("<image>", "<s>", "</s>", "<unk>")
 """Strings the prompt format gives a meaning to; in a question they would move the picture or end the turn."""
 
@@ -94,7 +96,7 @@ def check_sampling(params: SamplingParams) -> None:
 
 def check_system_prompt(text: str) -> str:
     """Cleaned system prompt; empty is fine. QuestionError as for `clean_text`."""
-    blank = isinstance(text, str) and not text.strip()
+    blank = isinstance(text, str) and is_blank(text.strip())
     return "" if blank else clean_text(text, "system prompt", MAX_SYSTEM_PROMPT)
 
 
@@ -125,6 +127,14 @@ def check_choices(choices: tuple[str, ...]) -> tuple[str, ...]:
     return cleaned
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: spaces, zero-width characters, marks without a letter."""
+    return all(
+        unicodedata.category(char) in ("Zs", "Zl", "Zp", "Cf", "Cn", "Mn", "Me", "Mc") or char in _BLANK
+        for char in text
+    )
+
+
 def clean_text(text: str, name: str, limit: int) -> str:
     """Stripped text with line ends and tabs made uniform.
 
@@ -135,7 +145,7 @@ def clean_text(text: str, name: str, limit: int) -> str:
     if not isinstance(text, str):
         raise QuestionError(f"the {name} is a {type(text).__name__}: give it as text")
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ").strip()
-    if not text:
+    if is_blank(text):
         raise QuestionError(f"the {name} is empty: write at least one word")
     if len(text) > limit:
         raise QuestionError(f"the {name} has {len(text)} characters: shorten it to {limit} or fewer")

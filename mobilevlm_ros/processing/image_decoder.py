@@ -91,7 +91,9 @@ def identify(head: bytes) -> str:
     raise ImageError("is not a picture that can be used: it is no JPEG, PNG or WebP; convert it to one")
 
 
-def decode_image(data: bytes | bytearray | memoryview | Any, what: str = "the picture") -> Pixels:
+def decode_image(
+    data: bytes | bytearray | memoryview | Any, what: str = "the picture", *, as_held: bool = True
+) -> Pixels:
     """A whole JPEG, PNG or WebP as RGB u8[H, W, 3], contiguous, turned upright as its EXIF says.
 
     What follows a whole picture is padding. Alpha is dropped, 16 bits keep their upper 8.
@@ -99,11 +101,12 @@ def decode_image(data: bytes | bytearray | memoryview | Any, what: str = "the pi
     Args:
         data: anything with the buffer protocol.
         what: names the picture in errors, e.g. 'photo.jpg'.
+        as_held: turn it as its EXIF says; the official code does not.
 
     Raises:
         ImageError: another format, more than MAX_PIXELS or MAX_BYTES, truncated or damaged.
     """
-    pixels: Pixels = _told(what, lambda: _rgb(data))
+    pixels: Pixels = _told(what, lambda: _rgb(data, as_held))
     return pixels
 
 
@@ -145,13 +148,13 @@ def _checked(data: Any) -> tuple[_Format, ImageHeader, bytes]:
     return kind, header, body[: header.end]
 
 
-def _rgb(data: Any) -> Pixels:
+def _rgb(data: Any, as_held: bool) -> Pixels:
     kind, header, body = _checked(data)
     pixels = kind.decode(body)
     _check_shape(pixels, header, (3,))
     if kind.blue_first:
         pixels = _swapped(pixels)
-    return exif.upright(pixels, header.orientation)
+    return exif.upright(pixels, header.orientation if as_held else 1)
 
 
 def _grey(data: Any) -> NDArray[np.uint8] | NDArray[np.uint16] | None:

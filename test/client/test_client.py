@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
+from fixtures.pictures import turned
 from mobilevlm_msgs.srv import AskImage
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.context import Context
@@ -24,8 +27,11 @@ from mobilevlm_ros.cli import main as mobilevlm
 from mobilevlm_ros.client import AskImageClient, exchange
 from mobilevlm_ros.client import cli as client_cli
 from mobilevlm_ros.errors import ImageError, NodeGone, QuestionError, RequestTimeout
+from mobilevlm_ros.simulation.render import observe
+from mobilevlm_ros.simulation.scene_sampler import sample_scene
 
-ANY_AGE = ["--max-age", "-1", "--timeout", "60", "--wait-for-frame", "20"]
+PATIENT = ["--timeout", "60", "--wait-for-node", "60"]
+ANY_AGE = ["--max-age", "-1", "--wait-for-frame", "20", *PATIENT]
 Captured = pytest.CaptureFixture[str]
 
 
@@ -74,13 +80,13 @@ def test_json_holds_the_whole_response(node, capsys: Captured) -> None:
 
 
 def test_a_refusal_is_printed_and_makes_the_exit_code(node, capsys: Captured) -> None:
-    assert client_cli.main(["Is it?", "--camera", "rear"]) == 1
+    assert client_cli.main(["Is it?", "--camera", "rear", *PATIENT]) == 1
     assert capsys.readouterr().out.startswith("UNKNOWN_CAMERA: no camera 'rear'")
 
 
 def test_ask_ros_streams_what_it_would_print_at_once(node, photo: Path, capsys: Captured) -> None:
     """The same picture, sent along, whole and streamed."""
-    question = ["--ros", "What is this?", str(photo), "--max-tokens", "12", "--timeout", "60"]
+    question = ["--ros", "What is this?", str(photo), "--max-tokens", "12", *PATIENT]
     assert mobilevlm(["ask", *question, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert mobilevlm(["ask", *question, "--stream"]) == 0
@@ -89,8 +95,73 @@ def test_ask_ros_streams_what_it_would_print_at_once(node, photo: Path, capsys: 
     assert "confidence" in streamed.splitlines()[1]
 
 
+def test_the_output_is_the_same_with_and_without_ros(node, nano: Path, capsys: Captured) -> None:
+    road = str(Path(__file__).parents[2] / "docs" / "road.png")
+    for question in (
+        ["What is on the left?"],
+        ["Is there a cone?", "--choices", "yes", "no"],
+        ["What is on the left?", "--no-stream"],
+        ["What is on the left?", "--abstain-threshold", "1"],
+        ["What is on the left?", "-q"],
+    ):
+        told = []
+        for way in ([], ["--ros", *PATIENT]):
+            assert mobilevlm(["ask", road, *question, *way]) == 0
+            told.append(capsys.readouterr().out.splitlines())
+        here, there = told
+        assert here[0] == there[0] != ""
+        assert here[2:] == there[2:]
+        for line, other in zip(here[1:2], there[1:2], strict=True):
+            parts = [re.sub(r"\d+", "N", text.partition(")")[0]) for text in (line, other)]
+            assert parts[0] == parts[1] and line.startswith("  confidence ")
+            assert line.split(",")[0] == other.split(",")[0]
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
+def test_a_turned_photo_is_the_same_by_file_and_over_ros(
+    node, nano: Path, kind: str, tmp_path: Path, capsys: Captured
+) -> None:
+    scene = observe(sample_scene(3), 0.0, 320, 240).image
+    (tmp_path / "phone.jpg").write_bytes(turned(kind, 6, np.ascontiguousarray(np.rot90(scene, 1))))
+    (tmp_path / "upright.jpg").write_bytes(turned(kind, 1, scene))
+    said = []
+    for name, *way in (["phone.jpg"], ["phone.jpg", "--ros", *PATIENT], ["upright.jpg"]):
+        assert mobilevlm(["ask", str(tmp_path / name), "Describe the scene.", "-q", *way]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] == said[2]
+
+
+def test_several_pictures_over_ros(node, photo: Path, tmp_path: Path, capsys: Captured) -> None:
+    for name in ("a.png", "b.png"):
+        shutil.copy(photo, tmp_path / name)
+    (tmp_path / "c.jpg").write_bytes(b"no picture")
+    assert mobilevlm(["ask", str(tmp_path), "Is it?", "--choices", "yes", "no", "--ros", *PATIENT]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].removeprefix(f"{tmp_path}/a.png: ") == lines[1].removeprefix(f"{tmp_path}/b.png: ")
+    assert lines[2].startswith(f"{tmp_path}/c.jpg: INVALID_IMAGE: ")
+
+
+@pytest.mark.parametrize("choices", [[], ["--choices", "yes", "no"]])
+def test_without_a_node_the_command_says_so_at_once(choices: list[str], capsys: Captured) -> None:
+    arguments = ["Is it?", *choices, "--namespace", "nobody", "--timeout", "600", "--wait-for-node", "0.2"]
+    assert client_cli.main(arguments) == 1  # long before the timeout, or pytest's own ends it
+    assert re.search("nothing serves /nobody/ask.* start mobilevlm_node", capsys.readouterr().err)
+
+
 def test_ask_ros_of_every_camera(node, capsys: Captured) -> None:
-    arguments = ["ask", "--ros", "Is it?", "--camera", "*", "--choices", "yes", "no", "--max-age", "-1"]
+    arguments = [
+        "ask",
+        "--ros",
+        "Is it?",
+        "--camera",
+        "*",
+        "--choices",
+        "yes",
+        "no",
+        "--max-age",
+        "-1",
+        *PATIENT,
+    ]
     assert mobilevlm(arguments) == 1  # nobody publishes 'silent'
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("NO_FRAME: ") and "see answers" in printed[0]
@@ -119,7 +190,7 @@ def test_a_namespace_that_cannot_be_is_refused(name: str, capsys: Captured) -> N
 
 
 def test_a_wait_that_cannot_be_is_refused_by_the_node(node, capsys: Captured) -> None:
-    assert client_cli.main(["Is it?", "--wait-for-frame", "-1"]) == 1
+    assert client_cli.main(["Is it?", *PATIENT, "--wait-for-frame", "-1"]) == 1
     assert capsys.readouterr().out.startswith("INVALID_PARAMETER: wait_for_frame is -1")
 
 

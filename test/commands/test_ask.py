@@ -1,18 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mobilevlm ask`: which arguments go together. More answers are in test_cli.py and nodes/test_client.py."""
+"""`mobilevlm ask`: what it is asked about, and which arguments go together. More is in test_cli.py and
+client/test_client.py.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from mobilevlm_ros.arguments import with_negative_numbers
 from mobilevlm_ros.cli import main
+from mobilevlm_ros.commands.picture_source import split_words
+from mobilevlm_ros.commands.verbs import parser_of
+
+Captured = pytest.CaptureFixture[str]
 
 ROAD = Path(__file__).parents[2] / "docs" / "road.png"
 WITHOUT_ROS = """
@@ -36,6 +50,9 @@ def test_without_ros_it_says_what_to_source() -> None:
         (["photo.jpg", "Is it?", "--wait-for-frame", "1"], "--wait-for-frame is for a running node"),
         (["photo.jpg", "Is it?", "--ros", "Is it?"], "two questions"),
         (["--ros", "Is it?", "--bundle", "nano"], "--bundle does not go with --ros"),
+        (["a.jpg", "b.jpg", "Is it?"], "two pictures"),
+        (["photo.jpg", "Is it?", "--at", "3"], "it is for a video"),
+        (["https://example.org/a.jpg", "Is it?"], "with --allow-url only"),
     ],
 )
 def test_what_does_not_go_together(
@@ -62,7 +79,7 @@ def test_formats_of_the_answer(nano: Path, tmp_path: Path, capsys: pytest.Captur
     assert main([*common, "--answer-format", "integer", "--minimum", "9", "--maximum", "1"]) == 1
     assert "minimum 9 is not below maximum 1" in capsys.readouterr().err
     assert main([*common, "--choices", "a", "b", "--abstain-threshold", "1"]) == 0
-    assert "abstained; the best guess is" in capsys.readouterr().err
+    assert capsys.readouterr().out.startswith("(abstained) the best guess ")
     assert main([*common, "--choices", "a", "b", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["choice_probabilities"]) == {"a", "b"}
     schema = json.dumps(
@@ -79,17 +96,159 @@ def test_a_withheld_answer_is_not_shown(nano: Path, capsys: pytest.CaptureFixtur
     asked = ["ask", str(ROAD), "What is on the left?", "--bundle", str(nano), "--abstain-threshold"]
     assert main([*asked, "1"]) == 0
     told = capsys.readouterr()
-    assert told.out == "" and "abstained; the best guess is 'An orange cone is on the left.'" in told.err
+    assert told.out.startswith(
+        "(abstained) the best guess 'An orange cone is on the left.' has confidence 1.00"
+    )
     assert main([*asked, "0.5"]) == 0
-    assert capsys.readouterr().out == "An orange cone is on the left.\n"
+    assert capsys.readouterr().out.startswith("An orange cone is on the left.\n")
 
 
 def test_how_words_are_chosen(nano: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def say(*options: str) -> str:
-        assert main(["ask", str(ROAD), "Describe the scene.", "--bundle", str(nano), *options]) == 0
+        assert main(["ask", str(ROAD), "Describe the scene.", "--bundle", str(nano), "-q", *options]) == 0
         return capsys.readouterr().out.strip()
 
     assert say("--stop", "and", "--stop", "cone") == "An orange"
     warm = [say("--temperature", "3", "--seed", seed) for seed in ("1", "1", "2")]
     assert warm[0] == warm[1] != warm[2]
     assert say("--temperature", "3", "--top-p", "0.01") == say()
+
+
+CONE = "Is there a cone?"
+YES_NO = ["--choices", "yes", "no"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [str(ROAD), CONE, *YES_NO],
+        [CONE, str(ROAD), *YES_NO],
+        [*YES_NO, str(ROAD), CONE],
+        [*YES_NO, CONE, str(ROAD)],
+        [str(ROAD), *YES_NO, CONE],
+        [CONE, *YES_NO, str(ROAD)],
+        [str(ROAD), "--threads", "1", CONE, *YES_NO],
+        ["--threads", "1", *YES_NO, "--stream", str(ROAD), CONE],
+    ],
+    ids=str,
+)
+def test_words_and_options_come_in_any_order(words: list[str], nano: Path, capsys: Captured) -> None:
+    assert main(["ask", "-q", "--bundle", "nano", *words]) == 0
+    assert capsys.readouterr().out == "yes\n"
+
+
+def test_choices_that_look_like_questions_stay_choices() -> None:
+    assert split_words(["a.png", "Which?"], ["me?", "you?", "b.png"]) == (
+        "a.png",
+        "Which?",
+        ["me?", "you?", "b.png"],
+    )
+    assert split_words([], ["yes", "no"]) == (None, None, ["yes", "no"])
+    assert split_words(["Which?"], ["yes", "no"]) == (None, "Which?", ["yes", "no"])
+    assert split_words(["cone.png", "box.png"], []) == ("cone.png", "box.png", [])
+
+
+def test_a_directory_is_asked_about_picture_by_picture(nano: Path, tmp_path: Path, capsys: Captured) -> None:
+    for name in ("b.png", "a.PNG", "notes.txt"):
+        shutil.copy(ROAD, tmp_path / name)
+    assert main(["ask", str(tmp_path), CONE, *YES_NO]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rpartition("  ")[0] for line in lines] == [
+        f"{tmp_path}/{name}: yes" for name in ("a.PNG", "b.png")
+    ]
+    (tmp_path / "c.jpg").write_bytes(b"no picture")
+    assert main(["ask", str(tmp_path), CONE, *YES_NO, "--json"]) == 1
+    told = capsys.readouterr()
+    assert [json.loads(line)["image"] for line in told.out.splitlines()] == [
+        str(tmp_path / "a.PNG"),
+        str(tmp_path / "b.png"),
+    ]
+    assert "c.jpg is not a picture" in told.err
+    (tmp_path / "none").mkdir()
+    assert main(["ask", str(tmp_path / "none"), CONE]) == 1
+    assert "holds no pictures" in capsys.readouterr().err
+
+
+def test_a_moment_of_a_video(nano: Path, tmp_path: Path, capsys: Captured) -> None:
+    road, grey = cv2.imread(str(ROAD)), np.full((8, 8, 3), 128, np.uint8)
+    height, width = road.shape[:2]
+    video = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (width, height))
+    if not video.isOpened():
+        pytest.skip("this OpenCV writes no video")
+    for number in range(20):
+        video.write(road if number >= 10 else cv2.resize(grey, (width, height)))
+    video.release()
+    said = []
+    for at in ([], ["--at", "0.5"], ["--at", "1.5"]):
+        assert main(["ask", str(tmp_path / "v.avi"), CONE, *YES_NO, "-q", *at]) == 0
+        said.append(capsys.readouterr().out.strip())
+    assert said[0] == said[1] and said[2] == "yes"
+    assert main(["ask", str(tmp_path / "v.avi"), CONE, "--at", "99"]) == 1
+    assert "has no frame at 99 s: it is 2.0 s long" in capsys.readouterr().err
+    (tmp_path / "w.mp4").write_bytes(b"no video")
+    assert main(["ask", str(tmp_path / "w.mp4"), CONE]) == 1
+    assert "is not a video that OpenCV can read" in capsys.readouterr().err
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """Address of a server that has road.png."""
+    shutil.copy(ROAD, tmp_path / "road.png")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_url_where_it_is_allowed(nano: Path, web: str, capsys: Captured) -> None:
+    assert main(["ask", f"{web}/road.png", CONE, *YES_NO, "-q", "--allow-url"]) == 0
+    assert capsys.readouterr().out == "yes\n"
+    assert main(["ask", f"{web}/none.png", CONE, "--allow-url"]) == 1
+    assert "cannot be fetched: " in capsys.readouterr().err
+    assert main(["ask", f"{web}/", CONE, "--allow-url"]) == 1  # a page
+    assert "is not a picture" in capsys.readouterr().err
+
+
+def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    script = "import sys; from mobilevlm_ros.cli import main; sys.exit(main())"
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, timeout=120, **options
+    )
+
+
+def test_a_picture_from_a_pipe(nano: Path) -> None:
+    done = command("ask", "-", CONE, *YES_NO, "-q", input=ROAD.read_bytes())
+    assert done.stdout == b"yes\n", done.stderr
+
+
+def test_a_terminal_that_is_not_utf8(nano: Path) -> None:
+    """What it cannot show is an escape; the answer is there."""
+    done = command(
+        "ask", str(ROAD), "Wo …?", "--choices", "✓", "✗ é", env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert {line.partition(b":")[0] for line in done.stdout.splitlines()[2:]} == {
+        b"  \\u2713",
+        b"  \\u2717 \\xe9",
+    }
+    wrong = command("ask", "✓.png", "What?", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert wrong.returncode == 1 and wrong.stderr.startswith(b"mobilevlm: error: \\u2713.png cannot be read")
+
+
+@pytest.mark.parametrize("question", ["​", "​ ﻿⁠", "­", "ㅤ", "⠀", "́", " \n "])
+def test_what_nobody_sees_is_no_question(question: str, capsys: Captured) -> None:
+    assert main(["ask", str(ROAD), question]) == 1
+    assert "the question is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("minimum", "value"),
+    [("-1e3", -1000.0), ("-5", -5.0), ("-.5", -0.5), ("-1E+2", -100.0), ("-1.5e-3", -0.0015)],
+)
+def test_negative_numbers_however_they_are_written(minimum: str, value: float) -> None:
+    argv = with_negative_numbers(["a.png", "How cold?", "--minimum", minimum, "--maximum", "1e3"])
+    args = parser_of("ask").parse_intermixed_args(argv)
+    assert (args.minimum, args.maximum, args.words) == (value, 1000.0, ["a.png", "How cold?"])

@@ -123,7 +123,7 @@ def _remarks(answer: Answer, pending: PendingQuestion | None) -> str:
         threshold = pending.question.request.abstain_threshold
         remarks.append(
             f"the best guess {answer.best_guess!r} has confidence {answer.confidence:.2f}, below "
-            f"abstain_threshold {threshold:.2f}"
+            f"abstain_threshold {threshold:g}"
         )
     if not answer.text and not answer.abstained:
         remarks.append(

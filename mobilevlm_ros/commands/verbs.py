@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of `mobilevlm`: what each does, how it is called, and its parser."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import Any
+
+from mobilevlm_ros.arguments import Parser
+
+VERBS = {
+    "ask": "ask a question about a picture",
+    "build": "make a bundle, which a robot can serve, from a checkpoint",
+    "serve": "answer over HTTP (OpenAI-compatible), with a web page",
+    "info": "describe a bundle: model, precision, sizes, quality, backends",
+    "compile": "make a bundle's TensorRT plans on this machine, before the robot needs them",
+    "train": "train a model",
+    "eval": "measure how often a model answers right",
+    "calibrate": "fit on labelled pictures how sure a model may be of its choices",
+    "bench": "measure how fast a model is on this machine",
+    "trace": "write every intermediate result of one answer, to compare implementations",
+    "export-gguf": "write a checkpoint as GGUF files, for llama.cpp",
+    "make-checkpoint": "write a checkpoint with random weights, for tests and benchmarks",
+}
+"""Verb to one-line help, as `mobilevlm help` lists them; `make-checkpoint` is make_checkpoint.py."""
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "ask": (
+        'mobilevlm ask photo.jpg "What is on the table?"',
+        'mobilevlm ask photo.jpg "Is the door open?" --choices yes no',
+        'mobilevlm ask "Is the door open?" --ros                     # what the robot sees',
+        'mobilevlm ask pictures/ "Is there a person?" --choices yes no --json',
+        'mobilevlm ask drive.mp4 "What is ahead?" --at 12.5',
+        'camera | mobilevlm ask - "What is this?"',
+    ),
+    "build": (
+        "mobilevlm build mtgv/MobileVLM_V2-1.7B -o ~/bundles/v2-1.7b",
+        "mobilevlm build ./my-checkpoint -o ~/bundles/mine --calibration pictures/",
+    ),
+    "serve": ("mobilevlm serve --bundle ~/bundles/v2-1.7b --port 8000",),
+    "info": ("mobilevlm info", "mobilevlm info ~/bundles/v2-1.7b --json"),
+    "compile": ("mobilevlm compile ~/bundles/v2-1.7b",),
+    "train": ("mobilevlm train nano",),
+    "eval": ("mobilevlm eval nano --count 200",),
+    "calibrate": ("mobilevlm calibrate labels.csv --bundle ~/bundles/v2-1.7b",),
+    "bench": ("mobilevlm bench", "mobilevlm bench --bundle ~/bundles/v2-1.7b --plot bench.png"),
+    "trace": ('mobilevlm trace ./my-checkpoint photo.jpg "What is this?" -o trace.npz',),
+    "export-gguf": ("mobilevlm export-gguf mtgv/MobileVLM_V2-1.7B -o gguf/",),
+    "make-checkpoint": ("mobilevlm make-checkpoint --like MobileVLM_V2-1.7B --random ./checkpoint",),
+}
+"""Commands for `mobilevlm help VERB`."""
+
+
+def module_of(verb: str) -> Any:
+    """The module that does it."""
+    return importlib.import_module(f"mobilevlm_ros.commands.{verb.replace('-', '_')}")
+
+
+def parser_of(verb: str) -> Parser:
+    """Reads what follows the verb."""
+    text = VERBS[verb]
+    examples = EXAMPLES.get(verb, ())
+    made = Parser(
+        prog=f"mobilevlm {verb}",
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog="\n".join(("examples:", *(f"  {example}" for example in examples))) if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        hint=f"`mobilevlm help {verb}` has examples",
+    )
+    module_of(verb).add_arguments(made)
+    return made
