@@ -72,3 +72,14 @@ class NodeGone(RequestTimeout):
 
 class Busy(MobileVLMError):
     """The queue is full; try again later."""
+
+
+def contained(error: BaseException) -> Exception:
+    """The error itself, or an EngineError in place of what would end a process: a native library's panic, an
+    exit. What serves everybody reports it as any other error and goes on; only a signal ends a node.
+    """
+    if isinstance(error, Exception):
+        return error
+    wrapped = EngineError(f"a library of the engine gave up: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped

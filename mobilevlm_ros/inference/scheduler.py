@@ -6,7 +6,9 @@ bounded queue.
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -14,7 +16,12 @@ from enum import IntEnum
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
-from mobilevlm_ros.errors import Busy, RequestCancelled, RequestTimeout
+from mobilevlm_ros.errors import Busy, MobileVLMError, RequestCancelled, RequestTimeout, contained
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED = 256
+"""Sources whose last turn is remembered; one that was forgotten counts as not served yet."""
 
 T = TypeVar("T")
 
@@ -69,9 +76,14 @@ class Scheduler:
 
     Args:
         capacity: pieces of work that may wait or be set aside, besides the running one. When it is full, less
-            urgent waiting work gives way (it ends with Busy); without any, `submit` raises Busy.
+            urgent waiting work gives way (it ends with Busy). Without any, the newest work of the source that
+            has the most waiting gives way to a source that has at least two fewer, so that nobody can fill
+            the queue alone. Else `submit` raises Busy.
         name: of the thread.
         clock: monotonic time, seconds.
+
+    Attributes:
+        faults: pieces of work that ended with an error which is none of this package's.
     """
 
     def __init__(
@@ -89,6 +101,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._order = itertools.count()
         self._stopping = False
+        self.faults = 0
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
 
@@ -109,6 +122,12 @@ class Scheduler:
         busy, began = self._load  # replaced as a whole, so no lock is needed
         return busy if began is None else busy + self._clock() - began
 
+    @property
+    def step_seconds(self) -> float:
+        """How long the step at hand has taken so far; 0 between steps."""
+        began = self._load[1]
+        return 0.0 if began is None else self._clock() - began
+
     def submit(
         self,
         work: Work[T],
@@ -126,8 +145,7 @@ class Scheduler:
             priority: more urgent work interrupts it at its next yield.
             source: whose work it is (a camera, a client). Within a priority the source whose last finished
                 turn is the longest ago goes first, so none starves; within a source the first come. What
-                was interrupted goes on before anything new of its priority. Few different names, please:
-                each is remembered.
+                was interrupted goes on before anything new of its priority.
             timeout: seconds from now until RequestTimeout; None waits for ever.
             resumable: go on after an interruption; if False an interruption ends it with Busy.
             on_step: gets every value that the work yields, on the worker thread.
@@ -141,8 +159,8 @@ class Scheduler:
             if self._stopping:
                 raise Busy("the model is being unloaded: ask again when the node is active")
             if len(self._waiting) >= self.capacity:
-                evicted = max(self._waiting, key=self._rank)
-                if evicted.priority <= priority:
+                evicted = self._gives_way(priority, source)
+                if evicted is None:
                     raise Busy(f"{len(self._waiting)} requests are waiting already: ask again later")
                 self._waiting.remove(evicted)
             job = Job(work, priority, source, deadline, resumable, on_step, next(self._order))
@@ -150,7 +168,8 @@ class Scheduler:
             self._waiting.append(job)
             self._changed.notify()
         if evicted is not None:
-            _end(evicted, Busy("gave way to a more urgent request: ask again later"))
+            why = "more urgent" if evicted.priority > priority else "others'"
+            _end(evicted, Busy(f"gave way to {why} requests: ask again later"))
         return job
 
     def cancel(self, job: Job[Any]) -> None:
@@ -170,15 +189,31 @@ class Scheduler:
             self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def _gives_way(self, priority: Priority, source: str) -> Job[Any] | None:
+        """Whose place a new piece of work takes in a full queue, if it may take any. Holds the lock."""
+        last = max(self._waiting, key=self._rank)
+        if last.priority > priority:
+            return last
+        held = Counter(job.source for job in self._waiting if job.priority == priority)
+        greedy = [
+            job
+            for job in self._waiting
+            if job.priority == priority and job.steps is None and held[job.source] >= held[source] + 2
+        ]
+        return max(greedy, key=lambda job: (held[job.source], job.order), default=None)
+
     def _loop(self) -> None:
         while True:
-            job, over = self._next()
-            for lost in over:
-                _end(lost, _reason(lost))
-            if job is not None:
-                self._run(job)
-            elif not over:
-                return
+            try:
+                job, over = self._next()
+                for lost in over:
+                    _end(lost, _reason(lost))
+                if job is not None:
+                    self._run(job)
+                elif not over:
+                    return
+            except BaseException:  # of a future's callback; the thread serves everybody
+                logger.exception("the inference thread goes on after an error")
 
     def _next(self) -> tuple[Job[Any] | None, list[Job[Any]]]:
         """Wait for something to do: the most urgent job, and those whose time is over; (None, []) to
@@ -229,7 +264,8 @@ class Scheduler:
             job.future.set_result(end.value)
         except BaseException as error:  # the thread serves everybody and must outlive any one request
             self._finished_turn(job)
-            _end(job, error)
+            self.faults += not isinstance(error, MobileVLMError)
+            _end(job, contained(error))
         finally:
             with self._changed:
                 self._running = None
@@ -247,6 +283,8 @@ class Scheduler:
         """Its source goes behind the others. Not so where it gave way for good: it is still its turn."""
         with self._changed:
             self._served[job.priority, job.source] = next(self._turns)
+            if len(self._served) > REMEMBERED:
+                del self._served[min(self._served, key=self._served.__getitem__)]
 
     def _yields_to_others(self, job: Job[Any]) -> bool:
         """Between two steps: end overdue jobs, and set this one aside if a more urgent one waits."""

@@ -33,7 +33,9 @@ from mobilevlm_ros.ros.image_encodings import parse_encodings
 from mobilevlm_ros.ros.status import Refused, status_of
 
 REFRESH_PERIOD = 1.0
-"""Seconds between looks at the cameras' topics: who publishes, how old the newest frame is (by taking it)."""
+"""Seconds between looks at the cameras' topics (who publishes; the newest frame's age, by taking it) and at the
+clients that wait.
+"""
 
 STANDING_TICK, IDLE_TICK = 0.05, 0.25
 """Seconds between looks at what is due unasked, and at whether somebody listens again. Each wakes the
@@ -133,8 +135,8 @@ class MobileVLMNode(LifecycleNode):
             name: Camera(self, name, transport, reliable, *history, parse_encodings(entries, name))
             for name in names
         }
-        self._refresh_cameras()
-        self._pulses.append(self.create_timer(REFRESH_PERIOD, self._refresh_cameras, clock=self._steady))
+        self._refresh()
+        self._pulses.append(self.create_timer(REFRESH_PERIOD, self._refresh, clock=self._steady))
         if self._periodic is not None:
             self._periodic.start(self.node_state.cameras, monitors)
             self._ticker = self.create_timer(STANDING_TICK, self._tick, clock=self._steady)
@@ -230,9 +232,10 @@ class MobileVLMNode(LifecycleNode):
         if self._ticker.timer_period_ns != period:
             self._ticker.timer_period_ns = period
 
-    def _refresh_cameras(self) -> None:
+    def _refresh(self) -> None:
         for camera in self.node_state.cameras.values():
             camera.refresh()
+        self.ask_server.look_at_clients()
 
     def _publish_diagnostics(self) -> None:
         self._diagnostics.publish(diagnostics.report(self, self.node_state, self.ask_server, self._periodic))

@@ -108,6 +108,11 @@ class ModelManager:
         self.loaded = loaded
         self.scheduler = Scheduler(capacity=queue_size)
 
+    @property
+    def places(self) -> int:
+        """Requests that may wait at a time, for their turn or for a frame: the parameter `queue_size`."""
+        return self.scheduler.capacity
+
     def close(self, timeout: float | None = None) -> bool:
         """End all work (each request gets CANCELLED); True if the inference thread ended within `timeout`
         seconds.

@@ -23,6 +23,10 @@ Status.ok = property(lambda status: status.code == Status.OK)
 """`response.status.ok`: whether there is an answer. Python only; messages of ROS cannot carry methods."""
 
 
+MAX_MESSAGE = 400
+"""Characters of what a status quotes of an error."""
+
+
 class Refused(MobileVLMError):
     """A request that the node refuses before it reaches the model.
 
@@ -52,15 +56,21 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
 def status_of(error: BaseException) -> Status:
     """The status message of an error; INTERNAL_ERROR where it is not one of ours."""
     if isinstance(error, Refused):
-        return Status(code=error.code, message=str(error))
+        return Status(code=error.code, message=shortened(str(error)))
     for kind, code in _CODES:
         if isinstance(error, kind):
-            return Status(code=code, message=str(error))
+            return Status(code=code, message=shortened(str(error)))
     return Status(
         code=Status.INTERNAL_ERROR,
-        message=f"unexpected {type(error).__name__}: {error}; the node's log has the "
+        message=f"unexpected {type(error).__name__}: {shortened(str(error))}; the node's log has the "
         "details, please report it",
     )
+
+
+def shortened(text: str, length: int = MAX_MESSAGE) -> str:
+    """The text, its middle left out where it is longer than `length`: it may quote what a client sent."""
+    tail = length // 4
+    return text if len(text) <= length else f"{text[: length - tail - 5]} ... {text[-tail:]}"
 
 
 def name_of(code: int) -> str:

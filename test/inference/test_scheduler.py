@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobilevlm_ros.errors import Busy, RequestCancelled, RequestTimeout
-from mobilevlm_ros.inference.scheduler import Priority, Scheduler
+from mobilevlm_ros.errors import Busy, EngineError, RequestCancelled, RequestTimeout
+from mobilevlm_ros.inference.scheduler import REMEMBERED, Priority, Scheduler
 
 LIMIT = 20.0  # seconds that nothing here takes unless it hangs
 
@@ -121,6 +121,38 @@ def test_a_full_queue_refuses_equals_and_lets_the_urgent_in(scheduler: Scheduler
     assert [c.future.result(LIMIT) for c in captions[:-1]] == ["c"] * 3
 
 
+def test_nobody_can_fill_the_queue_alone(scheduler: Scheduler) -> None:
+    hold = Hold(scheduler)
+    flood = [scheduler.submit(steps([], "f"), source="flood") for _ in range(4)]
+    first = scheduler.submit(steps([], "a"), source="a")
+    second = scheduler.submit(steps([], "b"), source="b")
+    for displaced in flood[2:]:
+        with pytest.raises(Busy, match="gave way to others"):
+            displaced.future.result(LIMIT)
+    third = scheduler.submit(steps([], "c"), source="c")  # the flood still had two, the others one each
+    with pytest.raises(Busy, match="gave way to others"):
+        flood[1].future.result(LIMIT)
+    for source in ("flood", "a", "d"):  # now each has one: nobody has to give way
+        with pytest.raises(Busy, match="4 requests are waiting"):
+            scheduler.submit(steps([], source), source=source)
+    hold.release()
+    jobs = (flood[0], first, second, third)
+    assert [job.future.result(LIMIT) for job in jobs] == ["f", "a", "b", "c"]
+
+
+def test_the_memory_of_turns_is_bounded(scheduler: Scheduler) -> None:
+    """A source that was forgotten counts as one that had no turn yet."""
+    for number in range(REMEMBERED + 1):
+        scheduler.submit(steps([], "x", 1), source=str(number)).future.result(LIMIT)
+    log: list[str] = []
+    hold = Hold(scheduler)
+    jobs = [scheduler.submit(steps(log, name, 1), source=name) for name in (str(REMEMBERED), "0")]
+    hold.release()
+    for job in jobs:
+        job.future.result(LIMIT)
+    assert log == ["00", f"{REMEMBERED}0"]
+
+
 def test_cancelled_and_late_work_is_never_started(scheduler: Scheduler) -> None:
     log: list[str] = []
     hold = Hold(scheduler)
@@ -176,6 +208,31 @@ def test_an_error_ends_its_request_only(scheduler: Scheduler) -> None:
         with pytest.raises(ValueError):
             scheduler.submit(work).future.result(LIMIT)
     assert scheduler.submit(steps([], "q")).future.result(LIMIT) == "q"
+
+
+class Panic(BaseException):
+    """What a library in Rust raises when it gives up (pyo3's PanicException is none of Exception's kind)."""
+
+
+@pytest.mark.parametrize("fault", [Panic("index out of bounds"), SystemExit(3), KeyboardInterrupt()])
+def test_what_would_end_a_process_ends_its_request_only(scheduler: Scheduler, fault: BaseException) -> None:
+    def broken() -> Generator[int, None, None]:
+        yield 1
+        raise fault
+
+    def on_step(_: Any) -> None:
+        raise fault
+
+    jobs = [scheduler.submit(broken), scheduler.submit(steps([], "q"), on_step=on_step)]
+    for job in jobs:
+        with pytest.raises(EngineError, match=type(fault).__name__) as caught:
+            job.future.result(LIMIT)
+        assert caught.value.__cause__ is fault
+    job = scheduler.submit(steps([], "q"))
+    job.future.add_done_callback(on_step)
+    assert job.future.result(LIMIT) == "q"
+    assert scheduler.submit(steps([], "again")).future.result(LIMIT) == "again"
+    assert scheduler.faults == 2
 
 
 def test_every_yielded_value_is_reported_in_order(scheduler: Scheduler) -> None:

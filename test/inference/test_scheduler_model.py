@@ -75,8 +75,8 @@ class SchedulerModel(RuleBasedStateMachine):
         job = ModelJob(len(self.jobs), priority, camera, resumable, deadline, segments)
         victim = None
         if len(self.waiting) >= self.capacity:
-            victim = max(self.waiting, key=self._rank)
-            if victim.priority <= priority:
+            victim = self._gives_way(priority, camera)
+            if victim is None:
                 try:
                     self.scheduler.submit(self._work(job), priority=priority, source=camera)
                 except Busy:
@@ -136,6 +136,26 @@ class SchedulerModel(RuleBasedStateMachine):
         self._is_parked(job)
 
     # What the model says should happen ----------------------------------------------------------------------
+
+    def _gives_way(self, priority: Priority, camera: str) -> ModelJob | None:
+        """The last of all where it is less urgent; else the newest of the camera with the most of this
+        priority waiting, if they are at least two more than the newcomer's.
+        """
+        last = max(self.waiting, key=self._rank)
+        if last.priority > priority:
+            return last
+        waiting: dict[str, list[ModelJob]] = {}
+        for job in self.waiting:
+            if job.priority == priority:
+                waiting.setdefault(job.camera, []).append(job)
+        own = len(waiting.get(camera, []))
+        best: tuple[int, int] = (own + 1, -1)
+        victim = None
+        for jobs in waiting.values():
+            for job in jobs:
+                if job.frame is None and len(jobs) >= own + 2 and (len(jobs), job.index) > best:
+                    best, victim = (len(jobs), job.index), job
+        return victim
 
     def _next_turn(self) -> None:
         self._drop_overdue()

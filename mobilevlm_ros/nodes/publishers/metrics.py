@@ -74,7 +74,7 @@ class MetricsReporter:
             questions_cancelled=counts.cancelled,
             captions=self._captioner.made,
             monitor_evaluations=self._monitors.evaluations,
-            queue_length=model.scheduler.waiting(Priority.QUESTION),
+            queue_length=model.scheduler.waiting(Priority.QUESTION) + self._ask_server.waiting,
             queue_capacity=model.scheduler.capacity,
             sessions=len(loaded.sessions),
             window=statistics.window,

@@ -19,24 +19,29 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.task import Future
 
-from mobilevlm_ros.errors import EngineError, MobileVLMError, RequestTimeout
+from mobilevlm_ros.errors import Busy, EngineError, MobileVLMError, RequestTimeout
+from mobilevlm_ros.inference.scheduler import Priority
 from mobilevlm_ros.inference.types import Answer
 from mobilevlm_ros.nodes.node_state import NodeState
+from mobilevlm_ros.nodes.services.client_watch import ClientWatch
+from mobilevlm_ros.nodes.services.frame_queue import FrameQueue
 from mobilevlm_ros.nodes.services.messages import AskFields, AskResult, Goal
 from mobilevlm_ros.nodes.services.pending_question import Counts, PendingQuestion, Progress, RequestContext
-from mobilevlm_ros.nodes.services.request_parser import EVERY, AskRequest, parse_request
+from mobilevlm_ros.nodes.services.request_parser import EVERY, MAX_LABEL, AskRequest, parse_request
 from mobilevlm_ros.nodes.services.responses import fill, fill_summary
 from mobilevlm_ros.ros.decode_pool import DecodePool
 from mobilevlm_ros.ros.delivery import Redelivery
+
+SERVICE, ACTION = "ask_image", "ask"
+
+LONGEST_LOG = 8000
+"""Characters of a traceback in the log; an error may quote what a client sent."""
 
 SERVICE_QOS = QoSProfile(depth=256, reliability=QoSReliabilityPolicy.RELIABLE)
 """The default keeps 10 requests and silently drops the rest of a burst: its clients would wait for ever."""
 
 DECODE_LIMIT = 10.0
 """Seconds for decoding a picture that a request carries, its wait for a free thread included."""
-
-FRAME_POLL = 0.05
-"""Seconds between looks while a request waits for a frame."""
 
 
 class AskServer:
@@ -59,13 +64,15 @@ class AskServer:
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._group = ReentrantCallbackGroup()  # many requests may wait at once
         self._decoding = DecodePool()
+        self._frames = FrameQueue(node, self._group)
+        self._clients = ClientWatch(node, SERVICE, ACTION)
         self.reset()
         self._service = node.create_service(
-            AskImage, "ask_image", self._on_request, qos_profile=SERVICE_QOS, callback_group=self._group
+            AskImage, SERVICE, self._on_request, qos_profile=SERVICE_QOS, callback_group=self._group
         )
         self._action = redelivery.action_server(
             AskImageAction,
-            "ask",
+            ACTION,
             execute_callback=self._on_goal,
             cancel_callback=self._on_cancel,
             callback_group=self._group,
@@ -84,11 +91,22 @@ class AskServer:
         """Every question on its way gets CANCELLED."""
         for context in list(self._contexts.values()):
             context.cancel()
+        self._frames.look()  # those that wait for a frame go on, and see that they were cancelled
 
     @property
     def busy(self) -> bool:
         """Whether a question is on its way."""
         return bool(self._contexts)
+
+    def look_at_clients(self) -> None:
+        """End the questions whose client has left; call it about once a second."""
+        if self._contexts:
+            self._clients.look(list(self._contexts.values()))
+
+    @property
+    def waiting(self) -> int:
+        """Questions that wait for a frame."""
+        return len(self._frames)
 
     async def _on_request(self, request: AskImage.Request, response: AskImage.Response) -> AskImage.Response:
         await self._serve(request, response, RequestContext())
@@ -96,7 +114,9 @@ class AskServer:
 
     async def _on_goal(self, goal: Goal) -> AskImageAction.Result:
         result = AskImageAction.Result()
-        goal.publish_feedback(AskImageAction.Feedback(stage="waiting", camera=goal.request.camera))
+        goal.publish_feedback(
+            AskImageAction.Feedback(stage="waiting", camera=goal.request.camera[:MAX_LABEL])
+        )
 
         def progress(pending: PendingQuestion, delta: str) -> None:  # on the inference thread
             goal.publish_feedback(
@@ -154,14 +174,15 @@ class AskServer:
     async def _answer(
         self, question: AskRequest, result: AskResult, context: RequestContext, progress: Progress | None
     ) -> None:
-        while not self._ready(question, context):
-            await self._pause(FRAME_POLL)
         pending: PendingQuestion | None = None
         outcome: Answer | BaseException
         try:
+            await self._wait([question], context)
             await self._decode(question, context)
-            model = self._node_state.require()
             context.check()
+            model = self._node_state.require()
+            if self.waiting and self.waiting + model.scheduler.waiting(Priority.QUESTION) >= model.places:
+                self._frames.make_room()
             pending = context.pending = PendingQuestion(question, model, context.arrival)
             outcome = await pending.answer(self._wake, progress)
         except Exception as error:  # becomes the status
@@ -190,13 +211,26 @@ class AskServer:
         parts = {question: AskImage.Response() for question in questions}
         waiting = list(questions)
         while waiting:
-            question = next((question for question in waiting if self._ready(question, context)), None)
-            if question is None:
-                await self._pause(FRAME_POLL)
-            else:
-                waiting.remove(question)
-                await self._answer(question, parts[question], context, progress)
+            try:
+                await self._wait(waiting, context)
+            except Busy as error:
+                for question in waiting:
+                    fill(parts[question], None, error, context.arrival)
+                    parts[question].camera = question.label
+                break
+            ready = (question for question in waiting if self._ready(question, context))
+            question = next(ready, waiting[0])  # it may have become too old at this moment
+            waiting.remove(question)
+            await self._answer(question, parts[question], context, progress)
         fill_summary(result, list(parts.values()), context.arrival)
+
+    async def _wait(self, questions: Sequence[AskRequest], context: RequestContext) -> None:
+        """Until one of them is ready. Raises Busy where too many wait."""
+        model = self._node_state.model
+        places = 0 if model is None else model.places - model.scheduler.waiting(Priority.QUESTION)
+        cameras = [question.camera for question in questions if question.camera is not None]
+        ready = lambda: any(self._ready(question, context) for question in questions)  # noqa: E731
+        await self._frames.until(ready, cameras, questions[0].source, places)
 
     async def _decode(self, question: AskRequest, context: RequestContext) -> None:
         """Decode the picture that a request carries, before its turn comes and off this thread."""
@@ -231,23 +265,13 @@ class AskServer:
         if question.timeout is not None:
             limit = min(limit, question.timeout)
         over = monotonic() - context.arrival >= limit
-        if not over and question.camera is not None:
-            question.camera.refresh()
         # A frame meant by its stamp is looked for at once, so that it cannot leave the history meanwhile.
         ready = question.ready(model.loaded.sessions) if question.stamp_ns or not over else True
         return ready or over
 
     def _log(self, error: Exception) -> None:
         if isinstance(error, EngineError) or not isinstance(error, MobileVLMError):
-            self._node.get_logger().error(f"a question failed:\n{traceback.format_exc()}")
-
-    async def _pause(self, seconds: float) -> None:
-        over: Future = Future()
-        timer = self._node.create_timer(
-            seconds, lambda: over.set_result(None), self._group, clock=self._steady
-        )
-        await over
-        self._node.destroy_timer(timer)
+            self._node.get_logger().error(f"a question failed:\n{traceback.format_exc()[-LONGEST_LOG:]}")
 
     def _wake(self) -> None:
         executor = self._node.executor

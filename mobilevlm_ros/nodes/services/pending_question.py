@@ -87,7 +87,11 @@ class PendingQuestion:
         timeout = self.question.timeout
         remaining = None if timeout is None else max(0.0, timeout - (monotonic() - self.arrival))
         self.job = self.model.scheduler.submit(
-            self._work, priority=Priority.QUESTION, timeout=remaining, on_step=self._step
+            self._work,
+            priority=Priority.QUESTION,
+            source=self.question.source,
+            timeout=remaining,
+            on_step=self._step,
         )
         done: Future = Future()
 
@@ -139,11 +143,13 @@ class RequestContext:
         goal: handle of the action's goal; None for the service.
         arrival: monotonic seconds.
         pending: the one under way.
+        clients: ids of those in the graph that may have sent it; None = not known.
     """
 
     goal: Goal | None = None
     arrival: float = field(default_factory=monotonic)
     pending: PendingQuestion | None = None
+    clients: frozenset[bytes] | None = None
     _cancelled: bool = False
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,15 @@ EVERY = "*"
 
 MAX_SESSION_NAME = 200
 """Characters."""
+
+MAX_LABEL = 200
+"""Characters of `camera` where a picture was sent: it comes back in the response."""
+
+LONGEST_WAIT = 600.0
+"""Seconds of wait_for_frame."""
+
+_NOT_PLAIN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's categories of control and invisible characters, halves of pairs, and separators of lines."""
 
 
 @dataclass(eq=False)
@@ -60,6 +70,13 @@ class AskRequest:
     encodings: Encodings = field(default_factory=dict)
     picture: Frame | None = field(default=None, init=False)
     _kept: StampedImage | None = field(default=None, init=False)
+
+    @property
+    def source(self) -> str:
+        """Whose question it is, as far as ROS tells: that of a conversation, else about a camera. Sources
+        take turns, and none can take all places in a queue.
+        """
+        return f"session {self.session}" if self.session else f"camera {self.label}"
 
     @property
     def label(self) -> str:
@@ -133,6 +150,11 @@ def parse_request(
         raise OptionError(
             f"wait_for_frame is {fields.wait_for_frame:g}: give 0 (do not wait) or more seconds"
         )
+    if fields.wait_for_frame > LONGEST_WAIT:
+        raise OptionError(
+            f"wait_for_frame is {fields.wait_for_frame:g}: give at most {LONGEST_WAIT:.0f} seconds, and ask "
+            "again"
+        )
     if fields.temperature > 2:
         raise OptionError(f"temperature is {fields.temperature:g}: give a number from 0 (greedy) to 2")
     request = check_request(
@@ -192,8 +214,9 @@ def _session(fields: AskFields, sessions_max: int) -> str:
             Status.UNSUPPORTED,
             "this node keeps no sessions (its parameter sessions_max is 0): raise it, or leave session empty",
         )
-    if "\n" in fields.session:
-        raise OptionError("the session's name has more than one line: choose a plain name")
+    # Before `clean_text` makes spaces of some: no two names may become one, and '\n' joins our own parts.
+    if any(unicodedata.category(char) in _NOT_PLAIN for char in fields.session):
+        raise OptionError("the session's name holds a control character or line end: choose a plain name")
     return clean_text(fields.session, "session", MAX_SESSION_NAME)
 
 
@@ -203,6 +226,10 @@ def _cameras(fields: AskFields, cameras: Mapping[str, Camera]) -> list[Camera | 
     if _has_image(fields) and compressed:
         raise OptionError("both image and compressed_image are filled: send at most one")
     if _has_image(fields) or compressed:
+        if len(fields.camera) > MAX_LABEL:
+            raise OptionError(
+                f"camera is a label of {len(fields.camera)} characters: give at most {MAX_LABEL}"
+            )
         if to_nanoseconds(fields.stamp):
             raise OptionError("a stamp names a camera's frame, but a picture was sent: leave one of them out")
         return [None]

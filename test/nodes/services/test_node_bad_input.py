@@ -86,12 +86,23 @@ def test_choices_that_cannot_be_chosen_from(refused, choices: list[str]) -> None
         ("max_age", math.nan),
         ("timeout", math.inf),
         ("wait_for_frame", -1.0),
+        ("wait_for_frame", 1e30),
         ("abstain_threshold", 1.5),
         ("stop", [""]),
     ],
 )
 def test_fields_out_of_range_are_named(refused, name: str, value: Any) -> None:
     assert name in refused(Status.INVALID_PARAMETER, **{name: value})
+
+
+def test_a_name_of_a_megabyte_is_not_sent_back(refused) -> None:
+    for code, fields in (
+        (Status.UNKNOWN_CAMERA, {"camera": "x" * 1_000_000}),
+        (Status.INVALID_PARAMETER, {"preset": "x" * 1_000_000}),
+        (Status.INVALID_QUESTION, {"choices": ["x" * 1_000_000]}),
+    ):
+        message = refused(code, **fields)
+        assert len(message) <= 500 and "xxx ... " in message
 
 
 def test_an_unknown_camera(refused) -> None:
