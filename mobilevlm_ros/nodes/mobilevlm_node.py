@@ -33,9 +33,7 @@ from mobilevlm_ros.ros.image_encodings import parse_encodings
 from mobilevlm_ros.ros.status import Refused, status_of
 
 REFRESH_PERIOD = 1.0
-"""Seconds between looks at the cameras' topics (who publishes; the newest frame's age, by taking it) and at the
-clients that wait.
-"""
+"""Seconds between looks at the cameras' topics and at the clients that wait."""
 
 STANDING_TICK, IDLE_TICK = 0.05, 0.25
 """Seconds between looks at what is due unasked, and at whether somebody listens again. Each wakes the
