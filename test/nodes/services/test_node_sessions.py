@@ -100,7 +100,7 @@ def test_a_session_may_be_refused(ask: Ask, set_parameter) -> None:
     [
         ({"reset_session": True}, "reset_session"),
         ({"session": "x" * 500}, "session"),
-        *(({"session": f"two{end}lines"}, "session") for end in "\n\r\t\x00\x1f\x7f\x85\u2028\u2029\u200b"),
+        *(({"session": f"two{end}lines"}, "session") for end in "\n\r\t\x01\x1f\x7f\x85\u2028\u2029\u200b"),
         ({"session": "tour\n"}, "session"),
         ({"preset": "pirate"}, "'driving'"),
         ({"preset": "driving", "system_prompt": "Be brief."}, "preset"),
