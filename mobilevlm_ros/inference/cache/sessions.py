@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -117,8 +117,8 @@ class SessionStore:
     PROTECTED seconds ago. Where all were used since, the one that began last gives way: whoever begins many
     sessions at once loses his own, not everybody's.
 
-    Belongs to the thread of the inference worker. Only `name in store` and `len(store)` may be asked from any
-    thread: they read an immutable set that each change replaces.
+    Belongs to the thread of the inference worker. Only `name in store`, `len(store)` and `camera` may be asked
+    from any thread: they read an immutable value that each change replaces.
 
     Args:
         limits: until `get` brings others.
@@ -129,14 +129,18 @@ class SessionStore:
         self._limits = SessionLimits() if limits is None else limits
         self._clock = clock
         self._sessions: OrderedDict[str, _Entry] = OrderedDict()  # the least recently used first
-        self._names: frozenset[str] = frozenset()
+        self._cameras: Mapping[str, str | None] = {}  # by session; never changed, only replaced
         self._began = itertools.count()
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._cameras)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._names
+        return name in self._cameras
+
+    def camera(self, name: str) -> str | None:
+        """Of the picture that a session is about; None: there is no such session, or no picture yet."""
+        return self._cameras.get(name)
 
     @property
     def nbytes(self) -> int:
@@ -157,7 +161,7 @@ class SessionStore:
         self.expire()
         entry = self._sessions.get(name)
         if entry is None or reset:
-            session = Session(name, self._limits.token_budget, self._trim_bytes)
+            session = Session(name, self._limits.token_budget, self._on_commit)
             if entry is None:
                 self._make_room()
             entry = _Entry(session, next(self._began))
@@ -197,6 +201,10 @@ class SessionStore:
             oldest = max(self._sessions, key=lambda name: self._sessions[name].order)
         del self._sessions[oldest]
 
+    def _on_commit(self) -> None:
+        self._trim_bytes()
+        self._publish()
+
     def _trim_bytes(self) -> None:
         over = self.nbytes - self._limits.byte_budget
         for entry in self._sessions.values():
@@ -206,7 +214,8 @@ class SessionStore:
             entry.session.sequence = None
 
     def _publish(self) -> None:
-        self._names = frozenset(self._sessions)
+        frames = {name: entry.session.frame for name, entry in self._sessions.items()}
+        self._cameras = {name: None if frame is None else frame.camera for name, frame in frames.items()}
 
 
 @dataclass

@@ -90,7 +90,8 @@ class AskRequest:
         Args:
             sessions: those that go on.
         """
-        if self.camera is None or (self.session in sessions and self._same_picture(self.camera.name)):
+        known = sessions.camera(self.session) if self.session else None
+        if self.camera is None or (known is not None and self._same_picture(known)):
             return True
         if self.stamp_ns:
             try:

@@ -250,6 +250,17 @@ def test_whoever_begins_many_sessions_loses_his_own_and_not_everybodys() -> None
     assert "kitchen" in store and "tour" not in store
 
 
+def test_any_thread_may_ask_which_camera_a_session_is_about(assistant: Assistant, frame: Frame) -> None:
+    store = SessionStore()
+    session = store.get("tour")
+    assert store.camera("tour") is None and store.camera("unknown") is None
+    for camera in ("front", "rear"):
+        assistant.ask(replace(frame, camera=camera), YES_NO, session)
+        assert store.camera("tour") == camera
+    store.get("tour", reset=True)
+    assert store.camera("tour") is None
+
+
 def test_other_limits_hold_from_the_next_session_on() -> None:
     store = SessionStore()
     assert [store.get(name).token_budget for name in "abc"] == [1024] * 3

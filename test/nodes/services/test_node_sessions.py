@@ -70,6 +70,7 @@ def test_a_reset_forgets(ask: Ask) -> None:
 def test_another_camera_is_another_picture(ask: Ask) -> None:
     ask(session="two", max_tokens=2)
     there = ask(session="two", camera="photo", max_tokens=2)
+    assert there.status.code == Status.OK, there.status
     assert (there.header.frame_id, there.session_turn) == ("photo_optical_frame", 2)
     back = ask(session="two", max_tokens=2)  # names no camera: the picture of the question before
     assert back.header == there.header and back.camera == "photo"
