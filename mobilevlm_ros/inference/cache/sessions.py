@@ -117,8 +117,8 @@ class SessionStore:
     PROTECTED seconds ago. Where all were used since, the one that began last gives way: whoever begins many
     sessions at once loses his own, not everybody's.
 
-    Belongs to the thread of the inference worker. Only `name in store`, `len(store)` and `camera` may be asked
-    from any thread: they read an immutable value that each change replaces.
+    Belongs to the thread of the inference worker. Only `name in store`, `len(store)` and `camera` may be
+    asked from any thread: they read an immutable value that each change replaces.
 
     Args:
         limits: until `get` brings others.
