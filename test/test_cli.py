@@ -101,7 +101,7 @@ def test_help_of_a_verb_shows_examples_that_parse(verb, capsys):
         main(["help", verb])
     assert "examples:\n  " in capsys.readouterr().out
     for example in EXAMPLES[verb]:
-        words = shlex.split(example.rpartition("| ")[2], comments=True)
+        words = shlex.split(example.rpartition("| ")[2].partition(" > ")[0], comments=True)
         assert words[:2] == ["mobilevlm", verb]
         parser = parser_of(verb)
         (parser.parse_intermixed_args if verb == "ask" else parser.parse_args)(words[2:])

@@ -45,11 +45,16 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.checkpoints.hub import locate
     from mobilevlm_ros.checkpoints.random_weights import CONFIGS, write_random_checkpoint
     from mobilevlm_ros.engine.runtime import shipped_bundle
+    from mobilevlm_ros.errors import CheckpointError
     from mobilevlm_ros.model.config import MobileVLMConfig
     from mobilevlm_ros.processing.tokenizer import TOKENIZER, Tokenizer
 
     config, tokenizer = CONFIGS.get(args.like), shipped_bundle() / TOKENIZER
     if config is None:
+        if "/" not in args.like and not Path(args.like).exists():
+            raise CheckpointError(
+                f"--like {args.like} is neither a checkpoint's directory nor one of {', '.join(CONFIGS)}"
+            )
         directory = locate(args.like)
         config = MobileVLMConfig.from_directory(directory)
         if (directory / TOKENIZER).is_file():

@@ -22,6 +22,8 @@ VERBS = {
     "trace": "write every intermediate result of one answer, to compare implementations",
     "export-gguf": "write a checkpoint as GGUF files, for llama.cpp",
     "make-checkpoint": "write a checkpoint with random weights, for tests and benchmarks",
+    "checks": "say what is installed here, what is missing, and how to get it",
+    "completion": "print a script that completes verbs and options in your shell",
 }
 """Verb to one-line help, as `mobilevlm help` lists them; `make-checkpoint` is make_checkpoint.py."""
 
@@ -47,6 +49,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "bench": ("mobilevlm bench", "mobilevlm bench --bundle ~/bundles/v2-1.7b --plot bench.png"),
     "trace": ('mobilevlm trace ./my-checkpoint photo.jpg "What is this?" -o trace.npz',),
     "export-gguf": ("mobilevlm export-gguf mtgv/MobileVLM_V2-1.7B -o gguf/",),
+    "checks": ("mobilevlm checks", "mobilevlm checks --bundle ~/bundles/v2-1.7b --json"),
+    "completion": ("mobilevlm completion bash > ~/.local/share/bash-completion/completions/mobilevlm",),
     "make-checkpoint": ("mobilevlm make-checkpoint --like MobileVLM_V2-1.7B --random ./checkpoint",),
 }
 """Commands for `mobilevlm help VERB`."""
@@ -68,5 +72,10 @@ def parser_of(verb: str) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         hint=f"`mobilevlm help {verb}` has examples",
     )
-    module_of(verb).add_arguments(made)
+    add_verb(verb, made)
     return made
+
+
+def add_verb(verb: str, parser: argparse.ArgumentParser) -> None:
+    """Gives a parser the arguments of a verb."""
+    module_of(verb).add_arguments(parser)

@@ -22,6 +22,7 @@ from mobilevlm_ros.nodes.model_manager import ModelManager, Settings, load_bundl
 from mobilevlm_ros.nodes.node_state import NodeState
 from mobilevlm_ros.nodes.parameters.monitors_file import MonitorsFile
 from mobilevlm_ros.nodes.parameters.parameters import Parameters
+from mobilevlm_ros.nodes.parameters.table import SPECS
 from mobilevlm_ros.nodes.publishers import diagnostics
 from mobilevlm_ros.nodes.publishers.periodic import PeriodicPublishers
 from mobilevlm_ros.nodes.self_test import self_test_steps
@@ -241,7 +242,7 @@ class MobileVLMNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Entry point of the executable `mobilevlm_node`."""
-    return running.run(MobileVLMNode, args)
+    return running.run(MobileVLMNode, args, {spec.name: spec.description for spec in SPECS})
 
 
 if __name__ == "__main__":

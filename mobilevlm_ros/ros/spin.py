@@ -11,13 +11,16 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
+from types import MappingProxyType
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+
+from mobilevlm_ros.ros.node_arguments import check_arguments, undeclared
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -33,8 +36,16 @@ END_TIMEOUT = 1.5
 """Seconds from a signal to the end of the process, whatever goes on: who sent it may kill us soon after."""
 
 
-def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
+def run(
+    make_node: Callable[[], Node],
+    args: list[str] | None = None,
+    parameters: Mapping[str, str] = MappingProxyType({}),
+) -> int:
     """Make a node and spin it in this thread; the exit code is 0 after a signal or a shutdown of the context.
+
+    Arguments that no node knows end it with 2, and so do parameters that are not in `parameters` (what each
+    means; empty: any). Those of a file that the node does not declare are warned of by name: the file may be
+    for several nodes.
 
     Where the node has a method `close`, that ends its threads; it returns whether they ended within so many
     seconds. Where it has an attribute `busy`, that is true while somebody waits for a response.
@@ -42,6 +53,10 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     A signal only wakes a thread that asks the executor to stop: nothing is interrupted half way, and a second
     Ctrl-C (a launch system and the terminal both send one) changes nothing.
     """
+    argv = list(sys.argv if args is None else [sys.argv[0], *args])
+    refused = check_arguments(argv, parameters)
+    if refused is not None:
+        return refused
     _keep_buffers()
     logging.basicConfig(level=logging.INFO, format="[%(levelname)s] [%(name)s]: %(message)s")
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -62,6 +77,8 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
         rclpy.try_shutdown()
         ended.set()
         return 1
+    for name in undeclared(getattr(node, "_parameter_overrides", {}), getattr(node, "_parameters", {})):
+        node.get_logger().warning(f"there is no parameter {name!r}: it is ignored")
     executor.add_node(node)
     while not stop.is_set() and _serve(executor, node):
         pass
