@@ -58,6 +58,9 @@ def add_service_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=SOURCE",
         help="a camera without ROS: simulation[:SEED], a picture file, a video device or file; repeatable",
     )
+    parser.add_argument("--ros", action="store_true", help="ask a running node (ROS 2) instead of a bundle")
+    parser.add_argument("--namespace", default="", help="with --ros: of the node (default: the root)")
+    parser.add_argument("--node", default="mobilevlm", help="with --ros: its name (default: mobilevlm)")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -90,6 +93,19 @@ def main(args: argparse.Namespace) -> int:
 
 def make_service(args: argparse.Namespace, queue_size: int = 256) -> VisionService:
     """What the arguments name. Raises MobileVLMError where it cannot be had."""
+    if args.ros:
+        if args.bundle is not None or args.camera:
+            raise OptionError("--bundle and --camera do not go with --ros: the node has its own")
+        try:
+            from mobilevlm_ros.server.node_service import NodeService
+        except ImportError as error:
+            raise MobileVLMError(
+                f"--ros needs ROS 2 and mobilevlm_msgs ({error}): source the setup.bash of your ROS and of "
+                "the workspace that holds this package"
+            ) from error
+        return NodeService(args.namespace, args.node)
+    if args.namespace:
+        raise OptionError("--namespace is of a running node: add --ros")
     from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.server.local_cameras import open_cameras
     from mobilevlm_ros.server.local_service import LocalService

@@ -40,7 +40,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "mobilevlm build mtgv/MobileVLM_V2-1.7B -o ~/bundles/v2-1.7b",
         "mobilevlm build ./my-checkpoint -o ~/bundles/mine --calibration pictures/",
     ),
-    "serve": ("mobilevlm serve --bundle ~/bundles/v2-1.7b --port 8000",),
+    "serve": (
+        "mobilevlm serve --bundle ~/bundles/v2-1.7b",
+        "mobilevlm serve --ros                             # the cameras of a running node",
+        "mobilevlm serve --camera front=/dev/video0",
+    ),
     "info": ("mobilevlm info", "mobilevlm info ~/bundles/v2-1.7b --json"),
     "compile": ("mobilevlm compile ~/bundles/v2-1.7b",),
     "train": ("mobilevlm train nano",),

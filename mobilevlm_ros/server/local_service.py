@@ -8,9 +8,6 @@ import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from time import monotonic
-from typing import Any
-
-import cv2
 
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import ImageError
@@ -21,6 +18,7 @@ from mobilevlm_ros.inference.scheduler import Priority, Scheduler
 from mobilevlm_ros.inference.types import Answer, Frame
 from mobilevlm_ros.server.conversations import session_of
 from mobilevlm_ros.server.local_cameras import LocalCamera
+from mobilevlm_ros.server.pictures import snapshot
 from mobilevlm_ros.server.service import (
     CameraInfo,
     CaptionInfo,
@@ -190,16 +188,3 @@ class LocalService:
             known = ", ".join(map(repr, self._cameras)) or "none: start with --camera NAME=SOURCE or --ros"
             raise Refusal("unknown_camera", f"there is no camera {name!r}; cameras are: {known}")
         return self._cameras[name]
-
-
-def snapshot(frame: Frame, width: int = 0, quality: int = 80) -> Snapshot:
-    """A frame as JPEG, at most `width` pixels wide (0: as it is)."""
-    image: Any = frame.image
-    if 0 < width < image.shape[1]:
-        size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    done, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise ImageError("the frame cannot be encoded as JPEG")
-    height, full = frame.image.shape[:2]
-    return Snapshot(frame.camera, jpeg.tobytes(), full, height, frame.stamp_ns, frame.frame_id)

@@ -115,6 +115,25 @@ def test_sampling_follows_the_seed(ask) -> None:
     assert len({sampled(seed) for seed in range(6)}) > 1
 
 
+def test_logprobs_spell_the_answer(ask) -> None:
+    told = ask("What is in the image?", logprobs=True, top_logprobs=3).choices[0]
+    tokens = told.logprobs.content
+    assert b"".join(bytes(token.bytes) for token in tokens).decode().strip() == told.message.content
+    for token in tokens:
+        assert len(token.top_logprobs) == 3
+        assert token.logprob == pytest.approx(
+            max(top.logprob for top in token.top_logprobs), abs=1e-5
+        )  # greedy
+    chunks = list(ask("What is in the image?", logprobs=True, stream=True))
+    assert [t.token for t in chunks[-1].choices[0].logprobs.content] == [t.token for t in tokens]
+
+
+def test_a_pattern_is_kept(ask) -> None:
+    pytest.importorskip("llguidance", reason="enforces the pattern")
+    told = ask("Is there a ball?", extra_body={"answer_format": "regex", "pattern": "[0-9]{3}"})
+    assert told.choices[0].message.content.isdecimal() and len(told.choices[0].message.content) == 3
+
+
 def test_max_tokens_and_stop_end_an_answer(ask) -> None:
     short = ask("What is in the image?", max_completion_tokens=3)
     assert (short.choices[0].finish_reason, short.usage.completion_tokens) == ("length", 3)

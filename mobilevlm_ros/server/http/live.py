@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from math import isfinite
@@ -73,10 +74,12 @@ class LiveRoutes:
 
     async def events(self, request: Request) -> Response:
         """GET /api/events: the state as server-sent events, whenever something changes."""
-        return EventStream(self._changes())
+        room = contextlib.ExitStack()
+        room.enter_context(self._viewers.passing())
+        return EventStream(self._changes(room))
 
-    async def _changes(self) -> AsyncGenerator[bytes, None]:
-        with self._viewers.passing():
+    async def _changes(self, room: contextlib.ExitStack) -> AsyncGenerator[bytes, None]:
+        with room:
             async with self._service.watching():
                 told: Any = None
                 quiet = 0.0

@@ -10,7 +10,6 @@ from typing import Any
 
 from mobilevlm_ros.inference.types import AnswerFormat, Region, Request, SamplingParams
 from mobilevlm_ros.inference.validate import MAX_STOPS, MAX_TOKENS
-from mobilevlm_ros.server.api_error import ApiError
 from mobilevlm_ros.server.openai.fields import Fields
 from mobilevlm_ros.server.openai.messages import Conversation, read_messages
 
@@ -35,8 +34,8 @@ _IGNORED = frozenset(
 """Fields of the API that say nothing about the answer's content here."""
 EXTENSIONS = frozenset(
     {
-        "choices", "abstain_threshold", "answer_format", "minimum", "maximum", "region", "region_with_frame",
-        "repetition_penalty", "session", "x-camera", "timeout",
+        "choices", "abstain_threshold", "answer_format", "minimum", "maximum", "pattern", "grammar", "region",
+        "region_with_frame", "repetition_penalty", "session", "x-camera", "timeout",
     }
 )  # fmt: skip
 """Fields that the API does not have; the `openai` client sends them with `extra_body`."""
@@ -118,6 +117,8 @@ def _request(body: Fields, conversation: Conversation) -> Request:
         seed=_seed(body),
         repetition_penalty=body.number("repetition_penalty", 0.5, 2, 1.0),
         stop=stop,
+        logprobs=body.flag("logprobs"),
+        top_logprobs=body.integer("top_logprobs", 0, 20, 0),
     )
     return Request(
         conversation.question,
@@ -162,14 +163,17 @@ def _format(body: Fields) -> AnswerFormat:
     if extension and asked.kind:
         raise body.wrong("answer_format", "is given with response_format: leave one of them out")
     if not extension:
-        for name in ("minimum", "maximum"):
+        needs = {"minimum": "integer", "maximum": "integer", "pattern": "regex", "grammar": "grammar"}
+        for name, form_name in needs.items():
             if name in body:
-                raise body.wrong(name, "needs answer_format 'integer' or 'number'")
+                raise body.wrong(name, f"needs answer_format {form_name!r}")
         return asked
     return AnswerFormat(
         extension,
         minimum=body.number("minimum", -LARGEST, LARGEST, 0.0),
         maximum=body.number("maximum", -LARGEST, LARGEST, 0.0),
+        pattern=body.text("pattern"),
+        grammar=body.text("grammar"),
     )
 
 
@@ -206,5 +210,5 @@ def _refuse_unsupported(body: Fields) -> None:
             raise body.wrong(name, "is not supported by this model: leave it out", "unsupported")
     if body.raw("modalities") not in (None, ["text"]):
         raise body.wrong("modalities", "holds more than 'text': this model answers in text", "unsupported")
-    if body.flag("logprobs") or body.integer("top_logprobs", 0, 20, 0):
-        raise ApiError(400, "logprobs are not available: leave it out", "unsupported", "logprobs")
+    if body.integer("top_logprobs", 0, 20, 0) and not body.flag("logprobs"):
+        raise body.wrong("top_logprobs", "is given without logprobs: true")

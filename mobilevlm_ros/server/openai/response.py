@@ -7,6 +7,7 @@ import secrets
 from time import time
 from typing import Any
 
+from mobilevlm_ros.inference.types import TokenLogprob
 from mobilevlm_ros.server.service import Reply
 
 Json = dict[str, Any]
@@ -32,7 +33,12 @@ class Completion:
     def whole(self, reply: Reply) -> Json:
         """The completion of a reply."""
         message = {"role": "assistant", "content": reply.answer.text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(reply)}
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": _logprobs(reply),
+            "finish_reason": _finish(reply),
+        }
         return {
             **self._head,
             "system_fingerprint": reply.model,
@@ -42,11 +48,11 @@ class Completion:
         }
 
     def chunk(self, delta: Json, reply: Reply | None = None) -> Json:
-        """A piece of the answer; with the reply, the last one."""
+        """A piece of the answer; with the reply, the last one, which holds the logprobs of all tokens."""
         choice = {
             "index": 0,
             "delta": delta,
-            "logprobs": None,
+            "logprobs": None if reply is None else _logprobs(reply),
             "finish_reason": None if reply is None else _finish(reply),
         }
         made = {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
@@ -141,6 +147,22 @@ class GrowingText:
     def rest(self, whole: str) -> str:
         """What is missing once the whole text is known."""
         return whole[len(self._sent) :] if whole.startswith(self._sent) else ""
+
+
+def _logprobs(reply: Reply) -> Json | None:
+    """Of each token; None where they were not asked for."""
+    if not reply.answer.logprobs:
+        return None
+    content = [
+        {**_token(token), "top_logprobs": [_token(other) for other in token.top]}
+        for token in reply.answer.logprobs
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(token: TokenLogprob) -> Json:
+    # JSON has no minus infinity; the API tells -9999.0 for what cannot be.
+    return {"token": token.text, "logprob": max(token.logprob, -9999.0), "bytes": list(token.content)}
 
 
 def _finish(reply: Reply) -> str:
