@@ -14,7 +14,7 @@ from mobilevlm_msgs.msg import Status
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from mobilevlm_ros.errors import ConfigurationError, MobileVLMError
+from mobilevlm_ros.errors import ConfigurationError, MobileVLMError, contained
 from mobilevlm_ros.inference.monitoring.monitors import Monitor
 from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.nodes.live_settings import LiveParameters, read_settings
@@ -55,11 +55,14 @@ def _logged(transition: Transition) -> Transition:
 
     @wraps(transition)
     def run(node: MobileVLMNode, state: LifecycleState) -> TransitionCallbackReturn:
+        node.in_transition = True
         try:
             return transition(node, state)
-        except Exception:
+        except BaseException as error:  # a native library's panic is none of Exception's kind
             node.get_logger().error(f"{transition.__name__} failed:\n{traceback.format_exc()}")
-            raise
+            raise contained(error) from error
+        finally:
+            node.in_transition = False
 
     return run
 
@@ -70,11 +73,15 @@ class MobileVLMNode(LifecycleNode):
     Attributes:
         node_state: what the node can do right now.
         ask_server: serves the questions.
+        in_transition: whether a lifecycle transition runs.
+        callback_faults: callbacks that ended with an error.
     """
 
     def __init__(self, name: str = "mobilevlm") -> None:
         super().__init__(name)
         self.node_state = NodeState(Status(code=Status.NOT_ACTIVE, message=_UNCONFIGURED))
+        self.in_transition = False
+        self.callback_faults = 0
         self._declared = Parameters(self, lambda: self.node_state.model is None)
         self._monitors_file = MonitorsFile(self, lambda: self.node_state.model is None)
         self._live = LiveParameters(self, self.node_state)
@@ -103,8 +110,8 @@ class MobileVLMNode(LifecycleNode):
                 raise Refused(Status.NOT_ACTIVE, "; ".join(wrong))
             self._read_monitors()
             loaded = load_bundle(read_settings(self))
-        except Exception as error:
-            return self._refuse("configured", error)
+        except BaseException as error:
+            return self._refuse("configured", contained(error))
         model = ModelManager(loaded, self.get_parameter("queue_size").value)
         self.node_state.model = model
         self.node_state.status = Status(code=Status.NOT_ACTIVE, message=_INACTIVE)
@@ -123,8 +130,8 @@ class MobileVLMNode(LifecycleNode):
             monitors = self._read_monitors()  # the file may have changed since it was configured
             if self.node_state.model is not None and self.get_parameter("self_test").value:
                 self._test(self.node_state.model)
-        except Exception as error:
-            return self._refuse("activated", error)
+        except BaseException as error:
+            return self._refuse("activated", contained(error))
         reliable = self.get_parameter("reliability").value == "reliable"
         transport = self.get_parameter("transport").value
         names = self.get_parameter("cameras").value
@@ -177,6 +184,17 @@ class MobileVLMNode(LifecycleNode):
     def busy(self) -> bool:
         """Whether somebody waits for an answer."""
         return self.ask_server.busy or self._redelivery.pending > 0
+
+    @property
+    def hang_timeout(self) -> float:
+        """Seconds without progress that are taken for a hang; 0 = never."""
+        return float(self.get_parameter("hang_timeout").value)
+
+    @property
+    def stuck_seconds(self) -> float:
+        """How long the step at hand of the inference thread has taken."""
+        model = self.node_state.model
+        return 0.0 if model is None else model.scheduler.step_seconds
 
     def _refuse(self, what: str, error: Exception) -> TransitionCallbackReturn:
         """The reason goes into the log, /diagnostics, and the status of every question."""

@@ -32,7 +32,7 @@ def check_arguments(argv: Sequence[str], parameters: Mapping[str, str]) -> int |
         return _refuse(program, _about_word(rest, parameters))
     unknown = [name for name in given_parameters(argv) if parameters and not _known(name, parameters)]
     if unknown:
-        return _refuse(program, f"there is no parameter {unknown[0]!r}{_nearest(unknown[0], parameters)}")
+        return _refuse(program, f"there is no parameter {unknown[0]!r}{nearest(unknown[0], parameters)}")
     return None
 
 
@@ -52,7 +52,8 @@ def _known(name: str, declared: Collection[str]) -> bool:
     return name in declared or _OWN.fullmatch(name) is not None
 
 
-def _nearest(name: str, parameters: Collection[str]) -> str:
+def nearest(name: str, parameters: Collection[str]) -> str:
+    """The parameter whose name is most like this one, as a question in brackets; empty where none is."""
     near = difflib.get_close_matches(name, parameters, 1)
     return f" (did you mean {near[0]}?)" if near else ""
 

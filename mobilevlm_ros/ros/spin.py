@@ -14,13 +14,15 @@ import traceback
 from collections.abc import Callable, Mapping
 from time import monotonic
 from types import MappingProxyType
+from typing import Protocol, runtime_checkable
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from mobilevlm_ros.ros.node_arguments import check_arguments, undeclared
+from mobilevlm_ros.ros.node_arguments import check_arguments, nearest, undeclared
+from mobilevlm_ros.ros.watchdog import Watchdog
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -36,19 +38,53 @@ END_TIMEOUT = 1.5
 """Seconds from a signal to the end of the process, whatever goes on: who sent it may kill us soon after."""
 
 
+LONGEST_LOG = 8000
+"""Characters of a traceback in the log; an error may quote what a client sent."""
+
+
+@runtime_checkable
+class Supervised(Protocol):
+    """A node with threads of its own, and with callers that wait.
+
+    Attributes:
+        busy: whether somebody waits for a response.
+        callback_faults: callbacks that ended with an error; `run` counts them.
+        hang_timeout: seconds without progress that are taken for a hang; 0 = never.
+        stuck_seconds: how long the work of its threads has made no progress.
+        in_transition: whether a lifecycle transition runs, which may take as long as it likes.
+    """
+
+    callback_faults: int
+
+    @property
+    def busy(self) -> bool: ...
+
+    @property
+    def hang_timeout(self) -> float: ...
+
+    @property
+    def stuck_seconds(self) -> float: ...
+
+    @property
+    def in_transition(self) -> bool: ...
+
+    def close(self, timeout: float) -> bool:
+        """End the threads; whether they ended within `timeout` seconds."""
+
+
 def run(
     make_node: Callable[[], Node],
     args: list[str] | None = None,
     parameters: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
-    """Make a node and spin it in this thread; the exit code is 0 after a signal or a shutdown of the context.
+    """Make a node and spin it in this thread; the exit code is 0 after a signal or a shutdown of the context,
+    1 where the node cannot be made, 70 where it hung.
 
     Arguments that no node knows end it with 2, and so do parameters that are not in `parameters` (what each
     means; empty: any). Those of a file that the node does not declare are warned of by name: the file may be
     for several nodes.
 
-    Where the node has a method `close`, that ends its threads; it returns whether they ended within so many
-    seconds. Where it has an attribute `busy`, that is true while somebody waits for a response.
+    Where the node is `Supervised`, its threads are ended too, and a watchdog ends a process that hangs.
 
     A signal only wakes a thread that asks the executor to stop: nothing is interrupted half way, and a second
     Ctrl-C (a launch system and the terminal both send one) changes nothing.
@@ -59,7 +95,11 @@ def run(
         return refused
     _keep_buffers()
     logging.basicConfig(level=logging.INFO, format="[%(levelname)s] [%(name)s]: %(message)s")
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:
+        print(f"cannot start: {_init_trouble(str(error))}", file=sys.stderr)
+        return 1
     executor = SingleThreadedExecutor()
     stop, ended = threading.Event(), threading.Event()
 
@@ -72,17 +112,23 @@ def run(
     _on_signal(end)
     try:
         node = make_node()
-    except Exception as error:
-        print(f"cannot start: {error}", file=sys.stderr)
+    except BaseException as error:  # a native library's panic is none of Exception's kind
+        print(f"cannot start: {str(error) or type(error).__name__}", file=sys.stderr)
         rclpy.try_shutdown()
         ended.set()
         return 1
-    for name in undeclared(getattr(node, "_parameter_overrides", {}), getattr(node, "_parameters", {})):
-        node.get_logger().warning(f"there is no parameter {name!r}: it is ignored")
+    declared = getattr(node, "_parameters", {})
+    for name in undeclared(getattr(node, "_parameter_overrides", {}), declared):
+        hint = nearest(name, declared)
+        node.get_logger().warning(f"there is no parameter {name!r}{hint}: it is ignored")
     executor.add_node(node)
+    watchdog = _watch(executor, node) if isinstance(node, Supervised) else None
     while not stop.is_set() and _serve(executor, node):
         pass
-    idle = node.close(1.0) if hasattr(node, "close") else True
+    if watchdog is not None:
+        watchdog.stop()
+        watchdog = None
+    idle = node.close(1.0) if isinstance(node, Supervised) else True
     _serve_last_answers(executor, node)
     # Others see a node until its last reference is gone: the executor has some, and its entities refer to it
     # and it to them. One that only the end of the process takes away stays in their graph for another 20 s
@@ -106,14 +152,34 @@ def _serve(executor: SingleThreadedExecutor, node: Node, timeout: float | None =
         executor.spin_once(timeout_sec=timeout)
     except ExternalShutdownException:
         return False
-    except Exception:  # one bad message must not end the node
-        node.get_logger().error(f"a callback failed:\n{traceback.format_exc()}")
+    except BaseException:  # one bad message must not end the node; only a signal does, which raises nothing
+        if isinstance(node, Supervised):
+            node.callback_faults += 1
+        node.get_logger().error(f"a callback failed:\n{traceback.format_exc()[-LONGEST_LOG:]}")
     return rclpy.ok()
+
+
+def _watch(executor: SingleThreadedExecutor, node: Supervised) -> Watchdog:
+    return Watchdog(
+        executor, lambda: node.hang_timeout, lambda: node.stuck_seconds, lambda: node.in_transition
+    )
+
+
+def _init_trouble(text: str) -> str:
+    """Why ROS cannot be initialised, and what to do."""
+    text = text.removeprefix("failed to initialize rcl: ")
+    if "SECURITY" in text or os.environ.get("ROS_SECURITY_ENABLE", "").lower() == "true":
+        return (
+            f"ROS security is switched on, and its files cannot be used ({text}): make the enclave with "
+            "`ros2 security create_enclave`, check ROS_SECURITY_KEYSTORE and the argument --enclave, or set "
+            "ROS_SECURITY_ENABLE=false"
+        )
+    return text
 
 
 def _serve_last_answers(executor: SingleThreadedExecutor, node: Node) -> None:
     """Serve until nobody waits for an answer any more, at most SHUTDOWN_GRACE seconds."""
-    if not getattr(node, "busy", False):
+    if not isinstance(node, Supervised) or not node.busy:
         return
     end = monotonic() + SHUTDOWN_GRACE
     while node.busy and monotonic() < end and _serve(executor, node, 0.05):

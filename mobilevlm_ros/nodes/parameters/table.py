@@ -257,5 +257,14 @@ SPECS = (
         "empty.",
         live=True,
     ),
+    Spec(
+        "hang_timeout",
+        120.0,
+        "Seconds without progress (of the executor, or within one step of the model) after which the node "
+        "ends itself with exit code 70 and its threads' stacks in the log, so that launch starts it again; "
+        "0 = never.",
+        True,
+        (0.0, 86400.0),
+    ),
     Spec("autostart", True, "Configure and activate the node when it starts."),
 )

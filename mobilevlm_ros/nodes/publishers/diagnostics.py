@@ -37,6 +37,8 @@ def report(
     """The message for /diagnostics; the node's full name goes before the names of its statuses."""
     prefix = node.get_fully_qualified_name().lstrip("/")
     statuses = [_model_status(prefix, node_state, ask_server, periodic)]
+    faults = 0 if node_state.model is None else node_state.model.scheduler.faults
+    statuses[0].values += _pairs({"faults": faults + getattr(node, "callback_faults", 0)}.items())
     if periodic is not None and node_state.model is not None:
         statuses.append(_load_status(prefix, node_state.model, periodic))
         max_age = node.get_parameter("max_age").value

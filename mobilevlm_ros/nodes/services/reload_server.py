@@ -16,7 +16,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
 
-from mobilevlm_ros.errors import EngineError, MobileVLMError
+from mobilevlm_ros.errors import EngineError, MobileVLMError, contained
 from mobilevlm_ros.nodes.live_settings import read_settings
 from mobilevlm_ros.nodes.model_manager import LoadedBundle, Settings, load_bundle, release_memory
 from mobilevlm_ros.nodes.node_state import NodeState
@@ -103,16 +103,16 @@ class Reloader:
         def run() -> None:
             try:
                 made: Any = make()
-            except BaseException as error:
-                made = error
+            except BaseException as error:  # a native library's panic is none of Exception's kind
+                made = contained(error)
             done.set_result(made)
             executor = self._node.executor
             if executor is not None:
                 executor.wake()  # one that waits does not look at futures by itself
 
         threading.Thread(target=run, name="reload", daemon=True).start()
-        outcome: LoadedBundle | BaseException = await done
-        if isinstance(outcome, BaseException):
+        outcome: LoadedBundle | Exception = await done
+        if isinstance(outcome, Exception):
             raise outcome
         return outcome
 

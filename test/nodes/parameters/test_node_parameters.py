@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +11,8 @@ import rclpy
 from mobilevlm_msgs.msg import Status
 
 from mobilevlm_ros.nodes import mobilevlm_node
-from mobilevlm_ros.nodes.parameters.parameters import problem
+from mobilevlm_ros.nodes.parameters.parameters import Parameters, problem
+from mobilevlm_ros.nodes.parameters.table import SPECS
 
 
 @pytest.fixture
@@ -47,3 +48,71 @@ def test_a_transition_that_breaks_says_why_in_the_log(
     finally:
         node.close(10.0)
         node.destroy_node()
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., Any]]:
+    """Starts a plain node with the node's parameters from arguments: started("max_age:=2")."""
+    nodes: list[Any] = []
+
+    def start(*values: str) -> Any:
+        rclpy.init(args=["--ros-args", *(word for value in values for word in ("-p", value))])
+        nodes.append(rclpy.create_node("started"))
+        nodes[-1].declared = Parameters(nodes[-1], lambda: True)
+        return nodes[-1]
+
+    yield start
+    for node in nodes:
+        node.destroy_node()
+    rclpy.try_shutdown()
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "value"),
+    [
+        ("autostart:=False", "autostart", False),
+        ("autostart:=FALSE", "autostart", False),
+        ("autostart:='\"fAlSe\"'", "autostart", False),
+        ("self_test:='\"True\"'", "self_test", True),
+        ("max_age:=2", "max_age", 2.0),
+        ("caption_rate:=0", "caption_rate", 0.0),
+        ("bundle:=2024", "bundle", "2024"),
+        ("cameras:=front", "cameras", ["front"]),
+        ("cameras:='front, rear'", "cameras", ["front", "rear"]),
+        ("cameras:=[front, rear]", "cameras", ["front", "rear"]),
+        ("max_tokens:=7", "max_tokens", 7),
+    ],
+)
+def test_values_are_taken_as_people_write_them(
+    started: Callable[..., Any], written: str, name: str, value: Any
+) -> None:
+    node = started(written)
+    assert node.get_parameter(name).value == value and node.declared.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("threads:=two", "threads is 'two': give a whole number from 0 to 256"),
+        ("threads:=-4", "threads is -4: give a whole number from 0 to 256"),
+        ("threads:=1.5", "threads is 1.5: give a whole number"),
+        ("autostart:=maybe", "autostart is 'maybe': give true or false"),
+        ("autostart:=1", "autostart is 1: give true or false"),
+        ("max_age:=old", "max_age is 'old': give a number from -1 to 86400"),
+        ("caption_rate:=1e9", "caption_rate is 1000000000.0: give a number from 0 to 20"),
+        ("cameras:=[1, 2]", "cameras is"),
+        ("bundle:=[a, b]", "bundle is"),
+        ("transport:=pigeon", "transport is 'pigeon': choose one of"),
+    ],
+)
+def test_a_value_that_cannot_be_taken_is_a_problem_and_no_end(
+    started: Callable[..., Any], written: str, told: str
+) -> None:
+    """A node that ended over it would be started again by launch for ever."""
+    node = started(written)
+    (problem,) = node.declared.problems()
+    assert problem.startswith(told)
+    name = written.partition(":=")[0]
+    good = {spec.name: spec.default for spec in SPECS}[name]
+    assert node.set_parameters([rclpy.parameter.Parameter(name, value=good)])[0].successful
+    assert node.declared.problems() == []

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node in this process whose engine breaks: each question hears it, and the next one is answered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+from mobilevlm_msgs.msg import Status
+from mobilevlm_msgs.srv import ReloadBundle
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+
+from mobilevlm_ros.client import AskImageClient
+from mobilevlm_ros.errors import EngineError
+from mobilevlm_ros.nodes import mobilevlm_node
+from mobilevlm_ros.nodes.services import reload_server
+
+LIMIT = 60.0
+PICTURE = np.full((16, 16, 3), 90, np.uint8)
+
+
+class Panic(BaseException):
+    """What a library in Rust raises when it gives up (pyo3's PanicException is none of Exception's kind)."""
+
+
+FAULTS = [
+    (EngineError("the GPU is gone"), Status.ENGINE_ERROR, "the GPU is gone"),
+    (MemoryError(), Status.INTERNAL_ERROR, "MemoryError"),
+    (OSError(24, "Too many open files"), Status.INTERNAL_ERROR, "Too many open files"),
+    (Panic("index out of bounds"), Status.ENGINE_ERROR, "Panic: index out of bounds"),
+    (SystemExit(3), Status.ENGINE_ERROR, "SystemExit"),
+]
+
+
+class Breaks:
+    """The assistant, but for its answers: they break at the first or at a later step."""
+
+    def __init__(self, assistant: Any, fault: BaseException, steps: int) -> None:
+        self._assistant, self._fault, self._steps = assistant, fault, steps
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._assistant, name)
+
+    def steps(self, *_: Any) -> Any:
+        for _step in range(self._steps):
+            yield "word "
+        raise self._fault
+
+
+class InProcess:
+    """The node, spun by a thread of its own, and a client."""
+
+    def __init__(self, bundle: Path) -> None:
+        rclpy.init(args=["--ros-args", "-p", f"bundle:={bundle}", "-p", "threads:=1"])
+        self.node = mobilevlm_node.MobileVLMNode("faulty")
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.spin)
+        self.thread.start()
+        self.client = AskImageClient()
+
+    def spin(self) -> None:
+        while not self.stop.is_set():
+            self.executor.spin_once(timeout_sec=0.1)
+
+    @property
+    def model(self) -> Any:
+        return self.node.node_state.model
+
+    def status(self) -> Status:
+        asked: Status = self.client.ask("Is it?", image=PICTURE, max_tokens=4, timeout=LIMIT).status
+        return asked
+
+    def close(self) -> None:
+        self.client.close()
+        self.stop.set()
+        self.thread.join(LIMIT)
+        assert self.node.close(LIMIT)
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown()
+
+
+@pytest.fixture(scope="module")
+def running(any_bundle: Path) -> Iterator[InProcess]:
+    made = InProcess(any_bundle)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize(("fault", "code", "told"), FAULTS, ids=lambda value: type(value).__name__)
+def test_a_broken_engine_is_a_status_and_the_next_question_is_answered(
+    running: InProcess, fault: BaseException, code: int, told: str, steps: int
+) -> None:
+    good, faults = running.model.loaded, running.model.scheduler.faults
+    running.model.loaded = replace(good, assistant=Breaks(good.assistant, fault, steps))  # type: ignore[arg-type]
+    status = running.status()
+    assert status.code == code and told in status.message
+    assert running.model.scheduler.faults == faults + (not isinstance(fault, EngineError))
+    running.model.loaded = good
+    assert running.status().ok
+
+
+def test_a_panic_while_a_bundle_is_loaded_keeps_the_old_one(
+    running: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def panics(_: Any) -> Any:
+        raise Panic("no such operator")
+
+    monkeypatch.setattr(reload_server, "load_bundle", panics)
+    node = running.client.node
+    client = node.create_client(ReloadBundle, "/faulty/reload_bundle")
+    assert client.wait_for_service(LIMIT)
+    future = client.call_async(ReloadBundle.Request())
+    for _ in range(600):
+        running.client.spin(0.1)
+        if future.done():
+            break
+    status = future.result().status
+    assert status.code == Status.ENGINE_ERROR and "Panic: no such operator" in status.message
+    node.destroy_client(client)
+    assert running.status().ok
+
+
+def test_a_panic_at_the_start_leaves_a_node_that_says_why(
+    running: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def panics(_: Any) -> Any:
+        raise Panic("no such operator")
+
+    monkeypatch.setattr(mobilevlm_node, "load_bundle", panics)
+    node = mobilevlm_node.MobileVLMNode("panicked")
+    try:
+        assert node.node_state.model is None and node.node_state.status.code == Status.ENGINE_ERROR
+        assert "Panic: no such operator" in node.node_state.status.message
+        monkeypatch.undo()
+        assert node.set_parameters([Parameter("bundle", value=running.model.loaded.settings.bundle)])
+        node.trigger_configure()
+        assert node.node_state.model is not None
+    finally:
+        node.close(LIMIT)
+        node.destroy_node()
