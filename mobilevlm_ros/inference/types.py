@@ -18,12 +18,15 @@ class Frame:
         stamp_ns: acquisition time in nanoseconds of the source's clock; 0 when unknown.
         frame_id: coordinate frame of the camera (REP-103 optical frame); may be empty.
         camera: name of the configured camera; empty for the default camera or a picture from a file.
+        run: of the source's time; another number after it jumped back (a bag that loops, a simulation that
+            starts again).
     """
 
     image: NDArray[np.uint8]
     stamp_ns: int = 0
     frame_id: str = ""
     camera: str = ""
+    run: int = 0
 
     def __repr__(self) -> str:
         size = "x".join(map(str, np.shape(self.image)[1::-1]))

@@ -5,6 +5,11 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+JITTER_NS = 1_000_000_000
+"""Pictures may overtake each other by so much; a stamp that lies further back belongs to another run of time,
+unless whoever gives it knows better.
+"""
+
 
 class State(IntEnum):
     """Of a monitor; the numbers are those of mobilevlm_msgs/MonitorState."""
@@ -18,8 +23,9 @@ class Hysteresis:
     """Enters RAISED once the probability has been at least `up`, and CLEAR once it has been at most `down`,
     for `hold` seconds without a break. Between the two it stays what it is, and the wait begins anew.
 
-    Time is that of the pictures: how late or slow they are evaluated changes nothing. UNKNOWN until one of
-    the thresholds has been held for the first time.
+    Time is that of the pictures: how late or slow they are evaluated changes nothing. A picture that is a
+    little older than the one before adds none, and the state stays in force. UNKNOWN until one of the
+    thresholds has been held for the first time.
 
     Args:
         up, down: probabilities, 0 <= down < up <= 1.
@@ -39,22 +45,39 @@ class Hysteresis:
         self._hold_ns = round(hold * 1e9)
         self._candidate = State.UNKNOWN
         self._held_from = 0
+        self._elapsed = 0  # nanoseconds of the pictures' time
         self._last_ns: int | None = None
+        self._run: int | None = None
+        self._peak_ns = 0  # latest stamp seen
 
-    def update(self, probability: float, stamp_ns: int) -> bool:
+    def update(self, probability: float, stamp_ns: int, run: int | None = None) -> bool:
         """Take the probability on a picture of time `stamp_ns`; True if that begins another state.
 
-        A picture older than the one before belongs to another time (a recording that starts again), about
-        which nothing is known yet: the state before is forgotten.
+        A picture of another run of time (a recording that starts again, a simulation that was reset) begins
+        anew: about that time nothing is known yet.
+
+        Args:
+            probability: 0 to 1.
+            stamp_ns: of the picture, nanoseconds.
+            run: number of the run of time, where it is known; None: a step back of more than JITTER_NS begins
+                another one.
+
         """
         before = self.state
-        if self._last_ns is not None and stamp_ns < self._last_ns:
+        far_back = run is None and self._last_ns is not None and stamp_ns < self._last_ns - JITTER_NS
+        if far_back or (self._last_ns is not None and run != self._run):
             self.forget(stamp_ns)
-        self._last_ns = stamp_ns
+        self._run = run
+        if self._last_ns is None:
+            self._last_ns = self._peak_ns = stamp_ns
+        # Where pictures of two clocks alternate, the steps between them are no time that passes.
+        start = self._last_ns if stamp_ns <= self._peak_ns else self._peak_ns
+        self._elapsed += max(0, stamp_ns - start)
+        self._last_ns, self._peak_ns = stamp_ns, max(self._peak_ns, stamp_ns)
         wanted = self._wanted(probability)
         if wanted is not self._candidate:
-            self._candidate, self._held_from = wanted, stamp_ns
-        if wanted not in (State.UNKNOWN, self.state) and stamp_ns - self._held_from >= self._hold_ns:
+            self._candidate, self._held_from = wanted, self._elapsed
+        if wanted not in (State.UNKNOWN, self.state) and self._elapsed - self._held_from >= self._hold_ns:
             self.state, self.since_ns = wanted, stamp_ns
         return self.state is not before
 

@@ -4,32 +4,25 @@
 from __future__ import annotations
 
 import threading
-from concurrent import futures
+import time
 from dataclasses import dataclass
-from functools import partial
 
-import numpy as np
 from mobilevlm_msgs.msg import Status
-from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
-from sensor_msgs.msg import Image
 
 from mobilevlm_ros.errors import Busy, ImageError
 from mobilevlm_ros.inference.types import Frame
+from mobilevlm_ros.nodes.cameras.clock_trouble import span, stale_text
+from mobilevlm_ros.nodes.cameras.clocks import Clocks
+from mobilevlm_ros.nodes.cameras.frame_decoder import FrameDecoder
 from mobilevlm_ros.nodes.cameras.image_buffer import JITTER_NS, ImageBuffer, StampedImage
-from mobilevlm_ros.nodes.cameras.image_topic import ImageTopic
-from mobilevlm_ros.ros.decode_pool import DecodePool
-from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
+from mobilevlm_ros.nodes.cameras.image_topic import ImageTopic, Sample
+from mobilevlm_ros.nodes.cameras.stamp_order import Step
 from mobilevlm_ros.ros.image_encodings import Encodings
 from mobilevlm_ros.ros.stamps import to_nanoseconds
 from mobilevlm_ros.ros.status import Refused
-
-DECODE_LIMIT = 1.0
-"""Seconds that the model waits for a camera's picture; one of 12 megapixels takes 0.1 to 0.3."""
-
-YEAR = 365 * 86400.0
 
 
 @dataclass
@@ -67,24 +60,21 @@ class Camera:
         encodings: Encodings | None = None,
     ) -> None:
         self.name = name
-        self._encodings = encodings or {}
         self.counters = Counters()
         self._node = node
-        self._clock = node.get_clock()
+        self._clocks = Clocks(node)
         self._topic = ImageTopic(node, name, transport, reliable)
         self._lock = threading.Lock()
         self._history = ImageBuffer(history_bytes)
-        self._pool = DecodePool(workers=1, capacity=1, name="decode-camera")
-        self._decoding: tuple[StampedImage, futures.Future[NDArray[np.uint8]]] | None = None
-        self._converted: tuple[StampedImage, Frame] | None = (
-            None  # of the newest image that somebody asked for
-        )
+        self._decoder = FrameDecoder(encodings or {})
+        self._run = 0
+        self._converted: tuple[StampedImage, Frame] | None = None  # of the image that was asked for last
         self._recorder = None
         if history_bytes:
             steady = Clock(clock_type=ClockType.STEADY_TIME)
             self._recorder = node.create_timer(1.0 / history_rate, self._record, clock=steady)
         backward = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-JITTER_NS))
-        self._jumps = self._clock.create_jump_callback(backward, post_callback=self._on_jump)
+        self._jumps = node.get_clock().create_jump_callback(backward, post_callback=self._on_jump)
 
     @property
     def topic(self) -> str:
@@ -111,6 +101,7 @@ class Camera:
         with self._lock:
             self._take()
             self._topic.follow()
+            self._clocks.refresh()
 
     def close(self) -> None:
         """Stop listening; all frames are forgotten."""
@@ -119,28 +110,58 @@ class Camera:
             self._node.destroy_timer(self._recorder)
         with self._lock:
             self._topic.close()
-            self._pool.close()
+            self._decoder.close()
             self._forget()
 
     def diagnose(self) -> str:
         """Why nothing arrives, and what to do about it: a sentence."""
         return self._topic.diagnose()
 
+    def trouble(self, max_age: float) -> str:
+        """What is wrong between its clock and the node's, and what to do about it; empty where nothing is.
+
+        Args:
+            max_age: of its images, seconds; negative = any.
+        """
+        with self._lock:
+            newest = self._history.latest
+            return "" if newest is None else self._trouble(newest, max_age)
+
+    def problem(self, max_age: float) -> str:
+        """What a person should know about it: that nothing arrives, its clock, several publishers; empty
+        where all is well.
+
+        Args:
+            max_age: of its images, seconds; negative = any.
+        """
+        with self._lock:
+            candidates = self._candidates()
+            if not candidates:
+                return self._nothing()
+            newest, mixed = candidates[0], self._history.order.mixed(time.monotonic())
+            if not any(self._clocks.age(kept).within(max_age) for kept in candidates):
+                found = [self._stale(candidates[-1], None, max_age)]
+            else:
+                trouble = self._trouble(newest, max_age)
+                found = [f"receiving, but {trouble}" if trouble else ""]
+            return "; ".join(filter(None, [*found, self._topic.rivals(mixed)]))
+
     def age(self, at_ns: int | None = None) -> float | None:
-        """Seconds from the stamp of the newest frame that was taken to an instant; None before the first.
+        """Seconds that the newest frame is old, by its stamp or since it arrived, whichever is more; None
+        before the first.
 
         Args:
             at_ns: instant in nanoseconds of the node's clock; None = now.
         """
         with self._lock:
-            newest = self._history.newest
-            return None if newest is None else self._age(newest, at_ns)
+            return min((self._clocks.age(kept, at_ns).seconds for kept in self._candidates()), default=None)
 
     def frame(self, max_age: float, at_ns: int | None = None) -> Frame:
         """The newest frame, converted.
 
         Args:
-            max_age: oldest allowed, seconds of the node's clock; negative = any.
+            max_age: oldest allowed, by its stamp and since it arrived, seconds of the node's clock; negative
+                = any.
             at_ns: the instant at which it may be so old, nanoseconds of the node's clock; None = now.
 
         Raises:
@@ -149,14 +170,14 @@ class Camera:
         """
         with self._lock:
             self._take()
-            newest = self._history.newest
-            if newest is None:
-                raise Refused(Status.NO_FRAME, f"{self.label} has delivered no image: {self.diagnose()}")
-            age = self._age(newest, at_ns)
-            if 0 <= max_age < age:
+            candidates = self._candidates()
+            if not candidates:
+                raise Refused(Status.NO_FRAME, f"{self.label} has delivered no image: {self._nothing()}")
+            fresh = next((kept for kept in candidates if self._clocks.age(kept, at_ns).within(max_age)), None)
+            if fresh is None:
                 self.counters.stale += 1
-                raise Refused(Status.STALE_FRAME, self._stale(age, max_age))
-        return self.converted(newest)
+                raise Refused(Status.STALE_FRAME, self._stale(candidates[-1], at_ns, max_age))
+        return self.converted(fresh)
 
     def find(self, stamp_ns: int, max_distance: float) -> StampedImage:
         """The kept image whose stamp is nearest.
@@ -172,8 +193,8 @@ class Camera:
             self._take()
             nearest = self._history.nearest(stamp_ns)
             count, budget = len(self._history), self._history.budget
-        if nearest is None:
-            raise Refused(Status.NO_FRAME, f"{self.label} has delivered no image: {self.diagnose()}")
+            if nearest is None:
+                raise Refused(Status.NO_FRAME, f"{self.label} has delivered no image: {self._nothing()}")
         distance = (nearest.stamp_ns - stamp_ns) * 1e-9
         if 0 <= max_distance < abs(distance):
             kept = f"the nearest of {count} kept images" if budget else "its newest image, the only one kept,"
@@ -196,32 +217,19 @@ class Camera:
         known = self._converted
         if known is not None and known[0] is kept:
             return known[1]
-        message = kept.message  # without the lock: a large picture must not hold up the executor
         try:
-            rgb = self._decode(kept)
+            rgb = self._decoder.decode(
+                kept
+            )  # without the lock: a large picture must not hold up the executor
         except (ImageError, Busy) as error:
             self.counters.invalid += 1
             raise ImageError(f"{self.topic}: {error}") from error
-        frame = Frame(rgb, to_nanoseconds(message.header.stamp), message.header.frame_id, self.name)
+        header = kept.message.header
+        frame = Frame(rgb, to_nanoseconds(header.stamp), header.frame_id, self.name, kept.run)
         with self._lock:
-            if kept is self._history.newest:
+            if kept in (self._history.latest, self._history.newest):
                 self._converted = (kept, frame)
         return frame
-
-    def _decode(self, kept: StampedImage) -> NDArray[np.uint8]:
-        """The pixels, from the camera's own thread: what takes too long holds up this camera only."""
-        if self._decoding is None or self._decoding[0] is not kept:
-            message = kept.message
-            to_rgb = image_to_rgb if isinstance(message, Image) else compressed_to_rgb
-            self._decoding = (kept, self._pool.submit(partial(to_rgb, message, self._encodings)))
-        try:
-            rgb = self._decoding[1].result(DECODE_LIMIT)
-        except (TimeoutError, futures.TimeoutError, futures.CancelledError) as error:
-            raise ImageError(
-                f"a picture takes more than {DECODE_LIMIT:.0f} s to decode: publish smaller ones"
-            ) from error
-        self._decoding = None  # what failed is remembered, so that it is not tried again
-        return rgb
 
     def _record(self) -> None:
         with self._lock:
@@ -229,12 +237,33 @@ class Camera:
 
     def _take(self) -> None:
         """Take the newest sample, if there is one."""
-        for message in self._topic.take():
-            # A publisher that fills no stamps gets the time of arrival, as near as we know it.
-            stamp_ns = to_nanoseconds(message.header.stamp) or self._clock.now().nanoseconds
-            self._history.add(StampedImage(message, stamp_ns))
-            self._converted = None
+        self._clocks.now_ns()  # a look, so that its rate is known
+        for sample in self._topic.take():
+            self._add(sample)
             self.counters.taken += 1
+
+    def _add(self, sample: Sample) -> None:
+        stamp_ns = to_nanoseconds(sample.message.header.stamp)
+        # A publisher that fills no stamps gets the time of arrival, as near as we know it.
+        time_ns = stamp_ns or self._clocks.now_ns() or time.time_ns()
+        kept = StampedImage(
+            sample.message, time_ns, sample.arrived, bool(stamp_ns), sample.latched, self._run
+        )
+        before = self._history.latest
+        if self._history.add(kept, self._topic.offered > 1) is Step.JUMP and before is not None:
+            self._run += 1
+            kept.run = self._run
+            back = span((before.stamp_ns - kept.stamp_ns) * 1e-9)
+            self._say(f"the stamps of {self.label} went back by {back}, as when a bag loops or a simulation")
+        known = self._converted
+        if known is not None and known[0] not in (self._history.latest, self._history.newest):
+            self._converted = None
+
+    def _candidates(self) -> list[StampedImage]:
+        """Frames that a question may be about, the best first: the one with the latest stamp, and the one
+        that arrived last."""
+        found = [self._history.latest, self._history.newest]
+        return [kept for kept in dict.fromkeys(found) if kept is not None]
 
     def _forget(self) -> None:
         self._history.clear()
@@ -243,20 +272,27 @@ class Camera:
     def _on_jump(self, _: TimeJump) -> None:
         """The clock was set back (a bag loops) or replaced: what we have belongs to another time."""
         with self._lock:
-            for _message in self._topic.take():
+            known = self._history.latest is not None
+            for _sample in self._topic.take():
                 pass  # it waited in the middleware since before
             self._forget()
+            self._run += 1
+        if known:
+            self._say("the node's clock was set back or replaced, as when a bag loops or a simulation")
 
-    def _age(self, kept: StampedImage, at_ns: int | None) -> float:
-        now = self._clock.now().nanoseconds if at_ns is None else at_ns
-        return float(now - kept.stamp_ns) * 1e-9
+    def _say(self, what: str) -> None:
+        text = f"{what} starts again: images of before are forgotten, and monitors of {self.label} start anew"
+        self._node.get_logger().warning(text)
 
-    def _stale(self, age: float, max_age: float) -> str:
-        text = f"the newest image of {self.label} is {age:.2f} s old, older than max_age {max_age:.2f} s: "
-        if age > YEAR:
-            return (
-                text + "its stamps are in another clock than the node's; set use_sim_time on both or on none"
-            )
-        if self._topic.silent_for > 1.0 and self.publishers:
-            return text + f"{self.diagnose()}; or allow a larger max_age"
-        return text + "check that the camera still publishes, or allow a larger max_age"
+    def _nothing(self) -> str:
+        """Why there is no image at all."""
+        return "; besides, ".join(
+            filter(None, [self._topic.diagnose(), self._clocks.trouble(None, 0.0, -1.0)])
+        )
+
+    def _trouble(self, kept: StampedImage, max_age: float) -> str:
+        return self._clocks.trouble(kept, self._history.order.still_for, max_age)
+
+    def _stale(self, kept: StampedImage, at_ns: int | None, max_age: float) -> str:
+        age, trouble = self._clocks.age(kept, at_ns), self._trouble(kept, max_age)
+        return stale_text(self.label, age, max_age, self._topic.silence(), trouble)

@@ -7,10 +7,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-JITTER_NS = 1_000_000_000
-"""A stamp that lies further back than this behind another one is another run of time: a bag that loops, a
-simulation that starts again. Nearer ones are frames that overtook each other.
-"""
+from mobilevlm_ros.nodes.cameras.stamp_order import WINDOW_NS, StampOrder, Step
+
+JITTER_NS = WINDOW_NS
+"""Frames whose stamps lie no further apart than this may have overtaken each other on the way."""
 
 
 @dataclass(eq=False)
@@ -20,10 +20,18 @@ class StampedImage:
     Attributes:
         message: sensor_msgs/Image or CompressedImage.
         stamp_ns: of its header, nanoseconds; of its arrival where the publisher fills none.
+        arrived: monotonic seconds.
+        stamped: whether the stamp is the header's.
+        latched: whether its publisher sent it before this node listened.
+        run: which run of time it belongs to; another number after each jump back.
     """
 
     message: Any
     stamp_ns: int
+    arrived: float = 0.0
+    stamped: bool = True
+    latched: bool = False
+    run: int = 0
 
 
 class ImageBuffer:
@@ -31,35 +39,59 @@ class ImageBuffer:
 
     Args:
         budget: bytes of picture data to keep; 0 keeps the newest image alone.
+
+    Attributes:
+        order: of the stamps.
+        latest: the image with the latest stamp; one that was overtaken on the way takes its place only when
+            it arrived a second before it.
+        newest: the image that was added last.
     """
 
     def __init__(self, budget: int = 0) -> None:
         self.budget = budget
         self._kept: deque[StampedImage] = deque()
         self._bytes = 0
+        self.order = StampOrder()
+        self.latest: StampedImage | None = None
+        self.newest: StampedImage | None = None
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    @property
-    def newest(self) -> StampedImage | None:
-        """What was added last."""
-        return self._kept[-1] if self._kept else None
+    def add(self, kept: StampedImage, several: bool = False) -> Step:
+        """Remember an image; the oldest ones give way. All are forgotten where time jumped back.
 
-    def add(self, kept: StampedImage) -> None:
-        """Remember an image; the oldest ones give way. All are forgotten where time jumped back."""
-        if any(kept.stamp_ns < earlier.stamp_ns - JITTER_NS for earlier in self._kept):
-            self.clear()
+        Args:
+            several: whether more than one publisher is known.
+        """
+        step = self.order.add(kept.stamp_ns, kept.arrived, several)
+        if step is Step.JUMP:
+            self._drop()
         self._kept.append(kept)
         self._bytes += len(kept.message.data)
         while len(self._kept) > 1 and self._bytes > self.budget:
             self._bytes -= len(self._kept.popleft().message.data)
+        self.newest = kept
+        latest = self.latest
+        if (
+            latest is None
+            or kept.stamp_ns >= latest.stamp_ns
+            or kept.arrived - latest.arrived > WINDOW_NS * 1e-9
+        ):
+            self.latest = kept
+        return step
 
     def nearest(self, stamp_ns: int) -> StampedImage | None:
         """The image whose stamp is nearest, the later of two equally near; None when there is none at all."""
-        return min(reversed(self._kept), key=lambda kept: abs(kept.stamp_ns - stamp_ns), default=None)
+        held = [*self._kept, *([self.latest] if self.latest is not None else [])]
+        return min(reversed(held), key=lambda kept: abs(kept.stamp_ns - stamp_ns), default=None)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything, the order of the stamps too."""
+        self.order = StampOrder()
+        self._drop()
+
+    def _drop(self) -> None:
         self._kept.clear()
         self._bytes = 0
+        self.latest = self.newest = None

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -12,6 +14,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
+
+from mobilevlm_ros.nodes.cameras.freshness import arrival_time
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
@@ -48,6 +52,20 @@ class ManualTakeGroup(CallbackGroup):
         """Nothing to end."""
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A message.
+
+    Attributes:
+        arrived: monotonic seconds.
+        latched: whether its publisher sent it before this node listened.
+    """
+
+    message: Any
+    arrived: float
+    latched: bool = False
+
+
 class ImageTopic:
     """Listens to <name>/image or <name>/image/compressed, wherever something is published and arrives.
 
@@ -77,6 +95,8 @@ class ImageTopic:
         self._kind = ""
         self._silent = {"raw": False, "compressed": False}
         self._since = 0.0  # monotonic: last sample, or subscription
+        self._looked = 0.0  # monotonic: when the queue was seen empty
+        self.offered = 0  # publishers on the topic it listens to, at the last look
         self.lost = 0  # samples that the middleware reports as lost on the way
 
     @property
@@ -99,7 +119,7 @@ class ImageTopic:
         """Seconds since the last sample, or since it listens."""
         return monotonic() - self._since
 
-    def take(self) -> Iterator[Any]:
+    def take(self) -> Iterator[Sample]:
         """What arrived since the last call; at most the newest message, while it goes on listening.
 
         rclpy has no public call for this; its executors use the same.
@@ -107,21 +127,26 @@ class ImageTopic:
         subscription = self._subscription
         if subscription is None:
             return
+        looking = monotonic()
         with subscription.handle:
             while (
                 taken := subscription.handle.take_message(subscription.msg_type, subscription.raw)
             ) is not None:
-                self._since = monotonic()
+                arrived = arrival_time(taken[1], self._looked, monotonic(), time.time_ns())
+                self._since = max(self._since, arrived)
                 self._silent[self._kind] = False
-                yield taken[0]
+                yield Sample(taken[0], arrived)
+        self._looked = looking
 
     def follow(self) -> None:
         """Listen to the topic where something is published; to the other one when nothing arrives."""
         self._poll_events()
         kind = self._choose()
+        self.offered = self._count(kind)
         if kind != self._kind or self._subscription is None:
             self.close()
-            self._kind, self._since = kind, monotonic()
+            self._kind = kind
+            self._since = self._looked = monotonic()
             try:
                 self._subscription = self._subscribe(SubscriptionEventCallbacks(message_lost=self._on_lost))
             except UnsupportedEventTypeError:  # by this middleware
@@ -132,6 +157,14 @@ class ImageTopic:
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
+
+    def silence(self) -> str:
+        """Why nothing more arrives; empty where something came a moment ago."""
+        if not self.publishers:
+            return self.diagnose()
+        if self.silent_for <= 1.0:
+            return ""
+        return f"{self.name} is published, but sent nothing for {self.silent_for:.1f} s: check the camera"
 
     def diagnose(self) -> str:
         """Why nothing arrives, and what to do about it."""
@@ -147,6 +180,21 @@ class ImageTopic:
         if self._kind == "compressed":
             return published + "wait a moment; if it stays so, check the camera's driver and the network"
         return published + ("" if self.lost else "wait a moment; if it stays so, ") + LARGE_IMAGES
+
+    def rivals(self, mixed: bool) -> str:
+        """Who publishes where only one should; empty where at most one does.
+
+        Args:
+            mixed: whether stamps of several clocks were seen.
+        """
+        infos = self._node.get_publishers_info_by_topic(self.name)
+        if len(infos) < 2 and not mixed:
+            return ""
+        names = sorted({f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos})
+        who = f"{len(infos)} publishers send to {self.name} ({', '.join(names[:4])})"
+        if len(infos) < 2:
+            who = f"the stamps on {self.name} come from several clocks"
+        return f"{who}, so its images may be of different cameras: give each camera a topic of its own"
 
     def _subscribe(self, events: SubscriptionEventCallbacks | None) -> Subscription:
         return self._node.create_subscription(

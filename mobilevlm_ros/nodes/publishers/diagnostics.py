@@ -117,23 +117,20 @@ def _load_status(prefix: str, model: ModelManager, periodic: PeriodicPublishers)
 
 
 def _camera_status(prefix: str, camera: Camera, max_age: float) -> DiagnosticStatus:
-    age, publishers = camera.age(), camera.publishers
-    if age is None:
-        level, text = DiagnosticStatus.WARN, camera.diagnose()
-    elif 0 <= max_age < age:
-        level, text = DiagnosticStatus.WARN, f"newest frame is {age:.1f} s old: {camera.diagnose()}"
-    else:
-        level, text = DiagnosticStatus.OK, "receiving"
+    age, wrong = camera.age(), camera.problem(max_age)
+    level = DiagnosticStatus.WARN if wrong else DiagnosticStatus.OK
     values = {
         "topic": camera.topic,
-        "publishers": publishers,
+        "publishers": camera.publishers,
         "frame_age_seconds": "" if age is None else f"{age:.3f}",
         "frames_taken": camera.counters.taken,
         "frames_invalid": camera.counters.invalid,
         "frames_stale": camera.counters.stale,
         "frames_lost": camera.lost,
     }
-    return _status(f"{prefix}: camera {camera.name}".rstrip(), camera.name, level, text, values)
+    return _status(
+        f"{prefix}: camera {camera.name}".rstrip(), camera.name, level, wrong or "receiving", values
+    )
 
 
 def _monitor_status(prefix: str, watch: Watch) -> DiagnosticStatus:

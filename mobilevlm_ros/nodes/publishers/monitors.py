@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Any
 
 from mobilevlm_msgs.msg import MonitorState, Status
@@ -34,6 +34,9 @@ BATCH_TIMEOUT = 5.0
 
 _LATCHED = QoSProfile(depth=MAX_MONITORS, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 """Who comes late and asks for it hears the last states too: UNKNOWN is told once only."""
+
+
+_ANEW = "the pictures' time went back (a bag that loops, a simulation that starts again): it starts anew"
 
 
 @dataclass
@@ -206,7 +209,6 @@ class Monitors:
                     self._cannot_tell(watch, status_of(evaluation.error))
                 elif evaluation.answer is not None and evaluation.frame is not None:
                     watch.probability = watch.monitor.probability(evaluation.answer.choice_probabilities)
-                    watch.frame = evaluation.frame
                     self._tell(watch, evaluation.frame, latency_message(latency, total), model_id)
 
     def _fail(self, watches: list[Watch], error: Exception) -> None:
@@ -221,9 +223,12 @@ class Monitors:
     def _tell(self, watch: Watch, frame: Frame, latency: Any, model_id: str) -> None:
         """Publish an evaluation."""
         self.evaluations += 1
+        jumped = watch.frame is not None and watch.frame.run != frame.run
+        watch.frame = frame
         # A camera that fills no stamps has only the time of our clock.
-        changed = watch.gate.update(watch.probability, frame.stamp_ns or self._now_ns())
-        watch.status = Status(code=Status.OK)
+        stamp_ns = frame.stamp_ns or self._now_ns() or time_ns()
+        changed = watch.gate.update(watch.probability, stamp_ns, frame.run)
+        watch.status = Status(code=Status.OK, message=_ANEW if jumped else "")
         message = self._message(watch, changed)
         message.header = header_of(frame)
         message.latency = latency

@@ -135,7 +135,9 @@ def _remarks(answer: Answer, pending: PendingQuestion | None) -> str:
             f"{answer.forgotten_turns} earlier turns of the session no longer fit and were forgotten "
             "(session_tokens)"
         )
-    return "; ".join(remarks)
+    if pending is not None and pending.question.camera is not None and not pending.question.stamp_ns:
+        remarks.append(pending.question.camera.trouble(pending.question.max_age))
+    return "; ".join(filter(None, remarks))
 
 
 def _camera_answer(part: AskResult) -> CameraAnswer:

@@ -3,17 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from time import monotonic
-from typing import Any
-
 import pytest
-import rclpy
+from fixtures.cameras import S, World, image, world
 from mobilevlm_msgs.msg import Status
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
@@ -21,43 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.ros.status import Refused
 
-LIMIT = 60.0
-
-
-class World:
-    """A node with its executor."""
-
-    def __init__(self, sim_time: bool) -> None:
-        self.context = Context()
-        rclpy.init(context=self.context)
-        overrides = [Parameter("use_sim_time", value=sim_time)]
-        self.node = Node("cameras", context=self.context, parameter_overrides=overrides)
-        self._executor = SingleThreadedExecutor(context=self.context)
-        self._executor.add_node(self.node)
-
-    def until(self, condition: Callable[[], Any]) -> None:
-        end = monotonic() + LIMIT
-        while not condition():
-            assert monotonic() < end
-            self._executor.spin_once(timeout_sec=0.02)
-
-    def close(self) -> None:
-        self._executor.shutdown()
-        self.node.destroy_node()
-        self.context.try_shutdown()
-
-
-@pytest.fixture(params=[False])
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    made = World(request.param)
-    yield made
-    made.close()
-
-
-def image(seconds: int) -> Image:
-    made = Image(height=2, width=2, encoding="mono8", step=2, data=bytes(4))
-    made.header.stamp.sec = seconds
-    return made
+__all__ = ["world"]
 
 
 @pytest.mark.parametrize("world", [True], indirect=True)
@@ -78,7 +34,7 @@ def test_a_clock_that_is_set_back_forgets_what_was_seen(world: World) -> None:
 
     def seen(seconds: int) -> None:
         def taken() -> bool:
-            pictures.publish(image(seconds))
+            pictures.publish(image(seconds * S))
             camera.refresh()
             return camera.age() is not None
 
@@ -104,7 +60,7 @@ def test_the_age_counts_when_the_question_arrived(world: World) -> None:
     pictures = world.node.create_publisher(Image, "slow/image", 1)
 
     def taken() -> bool:
-        pictures.publish(image(1000))
+        pictures.publish(image(1000 * S))
         camera.refresh()
         return camera.age() is not None
 
