@@ -33,9 +33,9 @@ MAX_WORK = 16 * MAX_PIXELS
 
 class _Format(NamedTuple):
     read_header: Callable[[bytes], ImageHeader]
-    decode: Callable[[bytes], NDArray[np.uint8]]
+    decode: Callable[[bytes, ImageHeader], NDArray[np.uint8]]
     blue_first: bool
-    decode_grey: Callable[[bytes], NDArray[np.uint8] | NDArray[np.uint16]] | None = None
+    decode_grey: Callable[[bytes, ImageHeader], NDArray[np.uint8] | NDArray[np.uint16]] | None = None
 
 
 _FORMATS = {
@@ -150,7 +150,7 @@ def _checked(data: Any) -> tuple[_Format, ImageHeader, bytes]:
 
 def _rgb(data: Any, as_held: bool) -> Pixels:
     kind, header, body = _checked(data)
-    pixels = kind.decode(body)
+    pixels = kind.decode(body, header)
     _check_shape(pixels, header, (3,))
     if kind.blue_first:
         pixels = _swapped(pixels)
@@ -161,7 +161,7 @@ def _grey(data: Any) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
     kind, header, body = _checked(data)
     if not header.grey or kind.decode_grey is None:
         return None
-    samples = kind.decode_grey(body)
+    samples = kind.decode_grey(body, header)
     _check_shape(samples, header, ())
     return samples
 

@@ -85,6 +85,38 @@ def test_padding_before_the_end_marker_is_no_damage(padding: bytes) -> None:
     assert np.array_equal(decode_image(data[:-2] + padding + data[-2:]), decode_image(data))
 
 
+@pytest.mark.parametrize("spare", [b"\x5a", b"\x5a\xa5"], ids=len)
+def test_a_byte_or_two_that_a_webcam_leaves_over_is_no_damage(spare: bytes) -> None:
+    data = whole("jpeg")
+    assert np.array_equal(decode_image(data[:-2] + spare + data[-2:]), decode_image(data))
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "jpeg-444", "jpeg-restarts"])
+def test_packets_lost_and_holes_of_zeros_anywhere_are_noticed(kind: str) -> None:
+    noisy = np.clip(RGB + np.random.default_rng(0).normal(0, 15, RGB.shape), 0, 255).astype(np.uint8)
+    for rgb in (RGB, noisy):
+        data = encoded(kind, rgb)
+        start = data.index(b"\xff\xda") + 14
+        for at in np.linspace(start, len(data) - 300, 12).astype(int):
+            for damaged in (
+                data[:at] + data[at + 256 :],
+                data[:at] + bytes(100) + data[at + 100 :],
+                data[:at] + bytes(len(data) - at - 2) + data[-2:],
+            ):
+                with pytest.raises(ImageError, match="its JPEG is damaged"):
+                    decode_image(damaged)
+
+
+def test_zeros_that_an_encoder_wrote_are_no_damage() -> None:
+    """With Huffman tables of its own, a flat part may be all zeros."""
+    flat = np.full((512, 768, 3), 90, np.uint8)
+    flat[:64] = RGB[:64, :96].repeat(8, axis=1)
+    for options in ({"optimize": True}, {"progressive": True}, {}):
+        data = encoded("jpeg", flat, quality=80, **options)
+        assert np.array_equal(decode_image(data), by_pillow(data))
+    assert bytes(16) in encoded("jpeg", flat, quality=80, optimize=True)
+
+
 @pytest.mark.parametrize("count", [70_000, 300_000])
 def test_much_metadata_is_no_damage(count: int) -> None:
     assert np.array_equal(decode_image(with_metadata(whole("jpeg"), count)), decode_image(whole("jpeg")))

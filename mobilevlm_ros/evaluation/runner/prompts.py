@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.bundle import Aspect
-from mobilevlm_ros.errors import EvaluationError
+from mobilevlm_ros.errors import EvaluationError, ImageError
 from mobilevlm_ros.evaluation.benchmarks.types import Picture, Question
 from mobilevlm_ros.processing.image import prepare
+from mobilevlm_ros.processing.image_decoder import decode_image
+from mobilevlm_ros.processing.image_file import read_bytes
 from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
 
 
@@ -28,17 +29,16 @@ def read(picture: Picture) -> NDArray[np.uint8]:
 
     Raises EvaluationError that names the file.
     """
-    from PIL import Image, UnidentifiedImageError
-
     name = str(picture.path) if picture.path is not None else "the picture in the question file"
+    if picture.path is not None and not picture.path.exists():
+        raise EvaluationError(f"{name} is missing: put the benchmark's pictures there")
     try:
-        source = picture.path if picture.path is not None else io.BytesIO(base64.b64decode(picture.base64))
-        with Image.open(source) as image:
-            return np.asarray(image.convert("RGB"), np.uint8)
-    except FileNotFoundError:
-        raise EvaluationError(f"{name} is missing: put the benchmark's pictures there") from None
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, binascii.Error) as error:
-        raise EvaluationError(f"{name} is not a picture that can be read ({error}): get it again") from error
+        data = base64.b64decode(picture.base64) if picture.path is None else read_bytes(picture.path)
+        return decode_image(data, name, as_held=False)
+    except ImageError as error:
+        raise EvaluationError(str(error)) from error
+    except (binascii.Error, ValueError) as error:
+        raise EvaluationError(f"{name} is no base64 ({error}): get the file again") from error
 
 
 def pixels(picture: Picture, size: int, aspect: Aspect) -> NDArray[np.uint8]:

@@ -18,6 +18,7 @@ class ImageHeader:
         end: bytes that belong to the picture; what follows is padding.
         orientation: 1 to 8, as EXIF (CIPA DC-008, tag 0x0112) counts them.
         grey: whether it has one channel, and no palette.
+        zeros_are_damage: whether no encoder writes many zero bytes in a row.
         work: pixels that a decoder has to go through, each scan of a progressive JPEG counted.
     """
 
@@ -27,6 +28,7 @@ class ImageHeader:
     orientation: int = 1
     work: int = 0
     grey: bool = False
+    zeros_are_damage: bool = False
 
 
 def truncated(kind: str) -> NoReturn:

@@ -24,8 +24,19 @@ MAX_SCANS = 64
 MAX_SEGMENTS = 4096
 """Markers in one file. Profiles and EXIF in many parts make a few hundred."""
 
+MAX_SPARE = 2
+"""Bytes before the end marker that some webcams leave over; what a lost packet leaves over is more."""
+
+_SPARE = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+
+_HOLE = bytes(16)
+"""Zeros that no scan holds whose code of all zeros is not the end of a block: each block has some ones."""
+
+_FIRST = {0: 0x01, 1: 0x00}
+"""AC tables of annex K.3.3, which motion JPEG leaves out, to the symbol whose code is all zeros."""
+
 # Markers of table B.1.
-_SOS, _EOI, _APP1, _DNL = 0xDA, 0xD9, 0xE1, 0xDC
+_SOS, _EOI, _APP1, _DNL, _DHT = 0xDA, 0xD9, 0xE1, 0xDC, 0xC4
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame; these three are tables
 _READ = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive: Huffman coded
 _FILL = re.compile(rb"\xff+")
@@ -37,12 +48,15 @@ class _Frame(NamedTuple):
     height: int
     blocks: int  # of 8x8 samples, of all components
     grey: bool
+    baseline: bool
 
 
 def read_header(data: bytes) -> ImageHeader:
     """Walks all markers to the end of the picture. Raises ImageError."""
     at, scans, coded, turn = 2, 0, 0, 1
     frame: _Frame | None = None
+    first = dict(_FIRST)  # AC table to the symbol whose code is all zeros
+    dense = False
     for _ in range(MAX_SEGMENTS):
         fill = _FILL.match(data, at)
         if at >= len(data):
@@ -60,7 +74,7 @@ def read_header(data: bytes) -> ImageHeader:
             width, height = frame.width, frame.height
             if 8 * coded < frame.blocks:  # each block takes a Huffman code at least, which is a bit at least
                 damaged("JPEG", f"{coded} bytes cannot hold {width}x{height} pixels")
-            return ImageHeader(width, height, at, turn, width * height * scans, frame.grey)
+            return ImageHeader(width, height, at, turn, width * height * scans, frame.grey, dense)
         if at + 2 > len(data):
             truncated("JPEG")
         (length,) = struct.unpack_from(">H", data, at)
@@ -78,6 +92,8 @@ def read_header(data: bytes) -> ImageHeader:
             unsupported("JPEG", "of a height that follows later (DNL)")
         elif marker == _APP1 and segment.startswith(exif.PREFIX) and turn == 1:
             turn = exif.orientation(segment)
+        elif marker == _DHT:
+            first.update(_first_symbols(segment))
         elif marker == _SOS:
             if frame is None:
                 damaged("JPEG", "a scan without a frame")
@@ -88,38 +104,60 @@ def read_header(data: bytes) -> ImageHeader:
             if following is None:
                 truncated("JPEG")
             coded += following.start() - at
+            dense = frame.baseline and any(first.get(table, 0) for table in _tables(segment))
+            hole = data.find(_HOLE, at, following.start()) if dense else -1
+            if hole >= 0 and data[hole : following.start()].strip(b"\0"):
+                damaged("JPEG", f"a hole of zeros at byte {hole}")
             at = following.start()
     unsupported("JPEG", f"in more than {MAX_SEGMENTS} segments")
 
 
-def decode(data: bytes) -> NDArray[np.uint8]:
+def decode(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     """RGB u8[H, W, 3] as stored, of a picture without what follows it. Raises ImageError."""
-    return _decode(data, "RGB")
+    return _decode(data, header, "RGB")
 
 
-def decode_grey(data: bytes) -> NDArray[np.uint8]:
+def decode_grey(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     """The same of a picture of one channel: u8[H, W]."""
-    return _decode(data, "GRAY")[..., 0]
+    return _decode(data, header, "GRAY")[..., 0]
 
 
-def _decode(data: bytes, colors: str) -> NDArray[np.uint8]:
+def _decode(data: bytes, header: ImageHeader, colors: str) -> NDArray[np.uint8]:
     try:
         from simplejpeg import decode_jpeg  # loaded with the first JPEG
     except ImportError as error:
         raise ImageError("cannot be decoded without simplejpeg: pip install simplejpeg") from error
-    try:
-        return np.asarray(decode_jpeg(data, colorspace=colors, strict=True))
-    except ValueError as error:
-        reason = str(error).removeprefix("Corrupt JPEG data: ")
-    # Some webcams pad the scan with zeros. If it is whole without them, they were padding.
+    # Some webcams pad the scan with zeros, others leave a byte or two before the end marker. Where it is
+    # whole without the zeros, they were padding; where it is not, they stand for what was lost.
     body = data[:-2].rstrip(b"\0")
-    if "extraneous" in reason and len(body) < len(data) - 2:
-        stuffed = b"\0" if body.endswith(b"\xff") else b""
+    stripped = body + (b"\0" if body.endswith(b"\xff") else b"") + data[-2:]
+    zeros = len(data) - len(stripped)
+    ways = [stripped] if header.zeros_are_damage and zeros >= len(_HOLE) else [data, stripped]
+    reason = ""
+    for some in ways if zeros else [data]:
         try:
-            return np.asarray(decode_jpeg(body + stuffed + data[-2:], colorspace=colors, strict=True))
-        except ValueError:
-            pass
+            return np.asarray(decode_jpeg(some, colorspace=colors, strict=True))
+        except ValueError as error:
+            reason = str(error).removeprefix("Corrupt JPEG data: ")
+        spare = _SPARE.fullmatch(reason)
+        if spare is not None and int(spare[1]) <= MAX_SPARE:
+            return np.asarray(decode_jpeg(some, colorspace=colors, strict=False))
     damaged("JPEG", reason)
+
+
+def _first_symbols(segment: bytes) -> dict[int, int]:
+    """AC table to its first symbol, of a table segment (T.81, B.2.4.2). Damaged ones the decoder refuses."""
+    found, at = {}, 0
+    while at + 17 < len(segment):
+        if segment[at] >> 4 == 1:
+            found[segment[at] & 15] = segment[at + 17]
+        at += 17 + sum(segment[at + 1 : at + 17])
+    return found
+
+
+def _tables(scan: bytes) -> list[int]:
+    """AC tables of a scan's components (T.81, B.2.3)."""
+    return [table & 15 for table in scan[2 : 1 + 2 * scan[0] : 2]] if scan else []
 
 
 def _frame(marker: int, segment: bytes) -> _Frame:
@@ -141,8 +179,9 @@ def _frame(marker: int, segment: bytes) -> _Frame:
         damaged("JPEG", f"a frame of {width}x{height} pixels and {count} components")
     if not all(1 <= factor <= 4 for pair in factors for factor in pair):
         damaged("JPEG", "impossible sampling factors")
+    baseline = marker != 0xC2
     if count == 1:
-        return _Frame(width, height, -(-width // 8) * -(-height // 8), True)
+        return _Frame(width, height, -(-width // 8) * -(-height // 8), True, baseline)
     across, down = 8 * max(h for h, _ in factors), 8 * max(v for _, v in factors)
     units = -(-width // across) * -(-height // down)
-    return _Frame(width, height, units * sum(h * v for h, v in factors), False)
+    return _Frame(width, height, units * sum(h * v for h, v in factors), False, baseline)

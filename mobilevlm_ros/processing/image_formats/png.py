@@ -53,12 +53,12 @@ def read_header(data: bytes) -> ImageHeader:
     return ImageHeader(width, height, end, turn, width * height, data[25] == 0)
 
 
-def decode(data: bytes) -> NDArray[np.uint8]:
+def decode(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     """BGR u8[H, W, 3] as stored; 16 bits keep their upper 8. Raises ImageError."""
     return np.asarray(_decode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
-def decode_grey(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def decode_grey(data: bytes, header: ImageHeader) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The same of a picture of one channel: u8[H, W], or u16[H, W] where it has 16 bits."""
     return _decode(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
 

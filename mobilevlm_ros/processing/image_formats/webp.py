@@ -56,7 +56,7 @@ def read_header(data: bytes) -> ImageHeader:
     return ImageHeader(*size, 8 + _le(data, 4, 4), turn, size[0] * size[1])
 
 
-def decode(data: bytes) -> NDArray[np.uint8]:
+def decode(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     """BGR u8[H, W, 3] as stored. Raises ImageError."""
     bgr = _decode(data)
     if bgr is None:
