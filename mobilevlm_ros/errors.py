@@ -83,3 +83,15 @@ def contained(error: BaseException) -> Exception:
     wrapped = EngineError(f"a library of the engine gave up: {type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped
+
+
+class DataError(MobileVLMError, ValueError):
+    """Training data that cannot be used: malformed, missing, too long, empty."""
+
+
+class RecipeError(ConfigurationError):
+    """A training recipe that cannot be used: unknown keys, values out of range, parts that do not fit."""
+
+
+class TrainingError(MobileVLMError):
+    """A training run that had to stop. The message says at which step, why, and where to go on from."""
