@@ -16,7 +16,7 @@ from mobilevlm_ros.version import __version__
 
 DESCRIPTION = "Ask a robot's cameras questions in plain language, on the machine it carries."
 
-BUILD_PACKAGES = ("torch", "onnx", "safetensors", "gguf", "huggingface_hub")
+BUILD_PACKAGES = ("torch", "onnx", "safetensors", "gguf", "huggingface_hub", "peft")
 """Packages that only building and training need."""
 
 
@@ -41,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name not in BUILD_PACKAGES:
             raise
+        extra = "train" if verb in ("train", "merge", "tokenize") else "build"
         return _fail(
-            f"`{verb}` needs {error.name}, which serving does not; pip install 'mobilevlm_ros[build]'"
+            f"`{verb}` needs {error.name}, which serving does not; pip install 'mobilevlm_ros[{extra}]'"
         )
     except OSError as error:
         return _fail(str(error))

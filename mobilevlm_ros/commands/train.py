@@ -1,79 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mobilevlm train nano`: train the embedded default from random weights."""
+"""`mobilevlm train WHAT`: each stage of the paper, nano, and the comparison with the official trainer."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
-import logging
-import os
-from pathlib import Path
+import importlib
 from typing import Any
 
-from mobilevlm_ros.errors import OptionError
+_STAGE = "train_stage"
+WHAT = {
+    "lora": (_STAGE, "teach a MobileVLM something new with adapters, from conversations about pictures"),
+    "instruct": (_STAGE, "stage 2: questions about pictures teach projector and language model"),
+    "align": (_STAGE, "stage 1: captions teach the projector (V1), or projector and language model (V2)"),
+    "sft": (_STAGE, "teach a MobileLLaMA to chat, from ShareGPT conversations"),
+    "pretrain-llm": (_STAGE, "train a MobileLLaMA from random weights on token shards"),
+    "nano": ("train_nano", "train the embedded default from random weights"),
+    "replay": ("train_replay", "run a stage as a reference of the official trainer says, to compare"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the verb."""
-    parser.add_argument("model", choices=["nano"], help="what to train")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("runs/nano/checkpoint"),
-        help="checkpoint directory to write",
-    )
-    parser.add_argument(
-        "--work", type=Path, default=Path("runs/nano"), help="rendered scenes and the state to go on from"
-    )
-    parser.add_argument(
-        "--set",
-        nargs="*",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change the recipe, e.g. steps=500 scenes=2000",
-    )
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: as many as there are)")
-    parser.add_argument(
-        "--no-compile", action="store_true", help="do without torch.compile (slower; needs no C++ compiler)"
-    )
-    parser.add_argument("--json", action="store_true", help="print checkpoint and recipe as JSON")
-    parser.add_argument("--from-scratch", action="store_true", help="ignore a kept state")
+    """Arguments of the verb: those of each thing that can be trained."""
+    parsers = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    for name, (module, text) in WHAT.items():
+        _module(module).add_arguments(
+            parsers.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Trains; says where the checkpoint is."""
-    from mobilevlm_ros.training.nano.train import Recipe, train_nano
-
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    recipe = dataclasses.replace(Recipe(), **_changes(args.set, dataclasses.asdict(Recipe())))
-    output = train_nano(
-        args.output,
-        args.work,
-        recipe,
-        threads=args.threads,
-        resume=not args.from_scratch,
-        compiled=not args.no_compile,
-        workers=os.cpu_count() or 1,
-    )
-    if args.json:
-        print(json.dumps({"checkpoint": str(output), "recipe": dataclasses.asdict(recipe)}))
-    else:
-        print(f"{output}: trained for {recipe.steps} steps; now: mobilevlm build {output} -o BUNDLE")
-    return 0
+    """Runs one of them."""
+    status: int = _module(WHAT[args.what][0]).main(args)
+    return status
 
 
-def _changes(settings: list[str], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Values of NAME=VALUE settings, each of its default's type. Raises OptionError."""
-    changes = {}
-    for setting in settings:
-        name, _, value = setting.partition("=")
-        if name not in defaults:
-            raise OptionError(f"--set {setting}: the recipe has no {name!r}; it has {', '.join(defaults)}")
-        kind = type(defaults[name])
-        try:
-            changes[name] = kind(value)
-        except ValueError:
-            raise OptionError(f"--set {setting}: {name} needs a value of type {kind.__name__}") from None
-    return changes
+def _module(name: str) -> Any:
+    return importlib.import_module(f"mobilevlm_ros.commands.{name}")

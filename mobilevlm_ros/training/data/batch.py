@@ -18,7 +18,8 @@ from mobilevlm_ros.training.data.labels import IGNORE
 class Item:
     """One sample, ready to be batched.
 
-    ids, labels: up to the model's maximum length. pixels: f32[n,3,S,S], one zero picture for a sample without.
+    ids, labels: up to the model's maximum length. pixels: f32[n,3,S,S], one zero picture for a sample
+    without.
     warning: why nothing of it is taught, else None.
     """
 
@@ -33,8 +34,10 @@ class Item:
 class Batch:
     """B samples of T positions.
 
-    ids, labels i64[B,T]; mask bool[B,T], False where the id is the padding's (a real <unk> too, as officially);
-    pixels f32[n,3,S,S] of all pictures in order, None for a language model; pictures: how many each sample has.
+    ids, labels i64[B,T]; mask bool[B,T], False where the id is the padding's (a real <unk> too, as
+    officially);
+    pixels f32[n,3,S,S] of all pictures in order, None for a language model; pictures: how many each sample
+    has.
     """
 
     ids: Tensor

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversation files: LLaVA's JSON or JSONL (with pictures) and ShareGPT's JSON (text), read and checked.
 
-A record is {"id", "image": path or list of paths (optional), "conversations": [{"from", "value"}, ...]}, where
+A record is {"id", "image": path or list of paths (optional), "conversations": [{"from", "value"}, ...]},
+where
 "from" is "human" or "gpt" and "<image>" in a human's text marks a picture.
 """
 
@@ -21,7 +22,8 @@ ROLES = ("human", "gpt")
 
 @dataclass(frozen=True)
 class Sample:
-    """One conversation. `turns` are (role, text) as the file has them; `images` paths as the file has them."""
+    """One conversation. `turns` are (role, text) as the file has them; `images` paths as the file has
+    them."""
 
     id: str
     turns: tuple[tuple[str, str], ...]
@@ -48,7 +50,8 @@ class Problem:
 def read_conversations(path: str | Path) -> tuple[list[Sample], list[Problem]]:
     """All samples of a .json or .jsonl file, and what is wrong with the records that are none.
 
-    A record without an id is called by its place in the file. Raises DataError when the file itself is unusable.
+    A record without an id is called by its place in the file. Raises DataError when the file itself is
+    unusable.
     """
     samples: list[Sample] = []
     problems: list[Problem] = []

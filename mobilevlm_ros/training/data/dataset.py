@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from mobilevlm_ros.errors import DataError, ImageError
 from mobilevlm_ros.model.config import MobileVLMConfig
-from mobilevlm_ros.processing.image import normalize, prepare
+from mobilevlm_ros.processing.image import IMAGE_MEAN, IMAGE_STD, prepare
 from mobilevlm_ros.processing.image_file import read_picture
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN, Tokenizer
 from mobilevlm_ros.training.data.batch import Item
@@ -102,8 +102,18 @@ class ConversationDataset(Dataset[Item]):
         if not sample.images:  # officially, text comes with a zero picture of which nothing is used
             return np.zeros((1, 3, size, size), np.float32)
         folder = self.images or Path()
-        squares = [prepare(read_picture(folder / p), size, aspect=self.pictures.aspect) for p in sample.images]
-        return normalize(np.stack(squares))
+        squares = [
+            prepare(read_picture(folder / p), size, aspect=self.pictures.aspect) for p in sample.images
+        ]
+        return _normalize(np.stack(squares))
+
+
+def _normalize(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """u8[n,S,S,3] -> f32[n,3,S,S], in CLIPImageProcessor's order of roundings, to which gradients are
+    sensitive."""
+    scaled = (pixels * (1 / 255)).astype(np.float32)
+    normal = (scaled - np.array(IMAGE_MEAN, np.float32)) / np.array(IMAGE_STD, np.float32)
+    return np.ascontiguousarray(np.moveaxis(normal, -1, -3))
 
 
 def open_dataset(
@@ -119,7 +129,8 @@ def open_dataset(
     long_samples: LongSamples = "refuse",
     report: Callable[[str], None] = print,
 ) -> ConversationDataset:
-    """The usable samples of a file. What is malformed, without its picture or too long is refused by id, or left
+    """The usable samples of a file. What is malformed, without its picture or too long is refused by id, or
+    left
     out and reported. `context`: positions of the model, image tokens included. Raises DataError.
     """
     samples, problems = read_conversations(path)
@@ -152,7 +163,9 @@ def open_dataset(
 def _positions(sample: Sample, template: str, tokenizer: Tokenizer, extra: int, limit: int) -> int:
     """Positions of a sample: an upper bound where that is within the limit, exact where it decides."""
     pictures = extra * len(sample.images)
-    bound = 256 + sum(len(text.encode()) + 16 for _, text in sample.turns) + pictures  # a token per byte at most
+    bound = (
+        256 + sum(len(text.encode()) + 16 for _, text in sample.turns) + pictures
+    )  # a token per byte at most
     if bound <= limit:
         return bound
     return len(encode(sample, template, tokenizer, 1 << 30).ids) + pictures

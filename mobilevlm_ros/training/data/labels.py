@@ -23,7 +23,8 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids (IMAGE_TOKEN where a picture goes), labels (IGNORE or the same id), and why nothing is taught."""
+    """Token ids (IMAGE_TOKEN where a picture goes), labels (IGNORE or the same id), and why nothing is
+    taught."""
 
     ids: list[int]
     labels: list[int]
@@ -89,7 +90,8 @@ def _encode_dialogue(sample: Sample, tokenizer: Tokenizer, max_length: int) -> E
         return Encoded(
             ids,
             [IGNORE] * len(ids),
-            f"teaches nothing: its rounds add up to {position} tokens of {present}. Usual causes: an empty answer, "
+            f"teaches nothing: its rounds add up to {position} tokens of {present}. Usual causes: an empty "
+            "answer, "
             "</s> inside an answer, ' ASSISTANT: ' inside a question, a question without answer",
         )
     return Encoded(ids, labels)

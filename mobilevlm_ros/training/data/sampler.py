@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """In which order samples are seen. An epoch's order depends on the seed and the epoch alone.
 
-Grouping by length is LLaVA's: similar lengths share a batch, pictures and plain text never do (except the last).
+Grouping by length is LLaVA's: similar lengths share a batch, pictures and plain text never do (except the
+last).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def epoch_order(
 
 
 def batches_of(order: Sequence[int], batch_size: int, multiple: int = 1) -> list[list[int]]:
-    """The order cut into batches; where their number is no `multiple`, the first ones come again at the end."""
+    """The order cut into batches; where their number is no `multiple`, the first ones come again at the
+    end."""
     batches = [list(order[i : i + batch_size]) for i in range(0, len(order), batch_size)]
     missing = -len(batches) % multiple
     return batches + [batches[i % len(batches)] for i in range(missing)]
@@ -36,7 +38,8 @@ def group_by_modality(
 ) -> list[int]:
     """Samples with pictures (positive lengths) and without (negative) in batches of their own.
 
-    `generator` shuffles the megabatches; what is inside them comes from PyTorch's global state, as officially.
+    `generator` shuffles the megabatches; what is inside them comes from PyTorch's global state, as
+    officially.
     Data of one kind only is grouped by length. Raises DataError for a sample without words.
     """
     if 0 in lengths:

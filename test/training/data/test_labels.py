@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mobilevlm_ros.errors import DataError
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN, Tokenizer
 from mobilevlm_ros.training.data.batch import Collate, Item
-from mobilevlm_ros.training.data.conversations import Problem, Sample, parse, read_conversations
+from mobilevlm_ros.training.data.conversations import Problem, Sample, find_problem, parse, read_conversations
 from mobilevlm_ros.training.data.labels import IGNORE, encode
 
 DATA = Path(__file__).parents[2] / "data" / "train"
@@ -47,7 +47,7 @@ def test_conversations_with_pictures(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n, case in LABELS.items() if "error" in case])
 def test_refused_conversations(name: str) -> None:
     case = LABELS[name]
-    with pytest.raises(DataError, match="human|turn|picture"):
+    with pytest.raises(DataError, match=r"human|turn|picture"):
         encode(sample_of(case["sample"]), case["version"], TOKENIZER, case["model_max_length"])
 
 
@@ -111,10 +111,10 @@ def test_any_record_is_a_sample_or_a_problem(value: Any) -> None:
     if isinstance(read, Problem):
         assert read.reason
         return
-    try:
-        encoded = encode(read, "v1", TOKENIZER, 64)
-    except DataError as error:
-        assert read.id in str(error)
-    else:
-        assert len(encoded.ids) == len(encoded.labels)
-        assert all(label in (IGNORE, token) for token, label in zip(encoded.ids, encoded.labels))
+    if find_problem(read, "v1"):
+        with pytest.raises(DataError):
+            encode(read, "v1", TOKENIZER, 64)
+        return
+    encoded = encode(read, "v1", TOKENIZER, 64)
+    assert len(encoded.ids) == len(encoded.labels)
+    assert all(label in (IGNORE, token) for token, label in zip(encoded.ids, encoded.labels))

@@ -18,7 +18,9 @@ DATA = Path(__file__).parents[2] / "data" / "train"
 CASES: list[dict[str, Any]] = json.loads((DATA / "sampler.json").read_text())["cases"]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c['batch_size']}x{c['world_size']}-{c['torch_manual_seed']}")
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda c: f"{c['batch_size']}x{c['world_size']}-{c['torch_manual_seed']}"
+)
 def test_official_orders(case: dict[str, Any]) -> None:
     def generator() -> torch.Generator | None:
         seed = case["generator_seed"]
@@ -51,7 +53,9 @@ lengths = st.lists(st.integers(-50, 50).filter(bool), min_size=1, max_size=60)
 
 
 @given(lengths, st.integers(1, 5), st.integers(1, 4), st.integers(0, 3), st.booleans())
-def test_every_sample_once_and_the_same_again(n: list[int], batch: int, world: int, epoch: int, g: bool) -> None:
+def test_every_sample_once_and_the_same_again(
+    n: list[int], batch: int, world: int, epoch: int, g: bool
+) -> None:
     order = epoch_order(n, batch, world, 5, epoch, grouped=g)
     assert sorted(order) == list(range(len(n)))
     torch.rand(3)  # whatever else draws numbers

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mobilevlm train replay STAGE.json --checkpoints CKPT -o OUT.json`: equality with the official trainer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument(
+        "stage_file", type=Path, metavar="STAGE.json", help="a stage's reference: arguments and batches"
+    )
+    parser.add_argument(
+        "--checkpoints", type=Path, required=True, metavar="CKPT", help="folder that <ckpt> means in the file"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.json", help="file to write")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Writes losses, rates, gradient norms and what changed; prints a summary."""
+    from mobilevlm_ros.errors import OptionError
+    from mobilevlm_ros.training.replay import replay
+
+    if args.output.exists():
+        raise OptionError(f"{args.output} exists; name another file, or remove it")
+    result = replay(args.stage_file, args.checkpoints.resolve())
+    args.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    losses = ", ".join(f"{step['loss']:.6f}" for step in result["steps"])
+    print(f"{args.output}: losses {losses}; {len(result['changed'])} tensors changed")
+    return 0
