@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--vision-tower", help="CLIP directory or hub id, for a base without a tower")
     parser.add_argument(
+        "--tokenizer", type=Path, help="tokenizer.model, for a base without one (default: the base's, RUN's)"
+    )
+    parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
         default="float32",
@@ -43,6 +46,7 @@ def main(args: argparse.Namespace) -> int:
         args.output,
         base=args.base,
         vision_tower=args.vision_tower,
+        tokenizer=args.tokenizer,
         dtype=getattr(torch, args.dtype),
     )
     if args.json:

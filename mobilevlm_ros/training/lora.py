@@ -12,10 +12,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, LoraModel, inject_adapter_in_model
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -23,6 +22,9 @@ from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 from mobilevlm_ros.training.recipe import LoraSettings
 from mobilevlm_ros.training.start import PROJECTOR_PREFIX
+
+if TYPE_CHECKING:  # importing peft takes seconds, which only runs with adapters should wait for
+    from peft import LoraModel
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = ("adapter_model.bin", "adapter_model.safetensors")
@@ -38,6 +40,8 @@ _TARGET_PATHS = r"model\.layers\.\d+\.(self_attn|mlp)\.(" + "|".join(TARGETS) + 
 def add_adapters(model: MobileVLM, settings: LoraSettings, seed: int) -> None:
     """Puts fresh adapters (which change nothing yet) into the language model; they and the projector
     train."""
+    from peft import LoraConfig, inject_adapter_in_model
+
     config = LoraConfig(
         r=settings.r,
         lora_alpha=_whole(settings.alpha),
@@ -58,6 +62,8 @@ def save_adapters(
     """Writes the four files into the directory `path`. `tensors`: the trained ones, by their names in the
     model;
     `config`: the config.json of the model."""
+    from peft import LoraConfig
+
     adapters = {
         PREFIX + name.replace(".default.", "."): value for name, value in tensors.items() if ".lora_" in name
     }
@@ -102,6 +108,8 @@ def read_adapters(path: Path) -> dict[str, Tensor]:
 def load_adapters(model: MobileVLM, path: Path) -> LoraModel:
     """Puts the adapters of a directory, ours or the official code's, into `model`, and its projector over the
     model's. Returns peft's tuner, which can merge them. Raises CheckpointError when they do not fit."""
+    from peft import LoraConfig, LoraModel
+
     tensors = read_adapters(path)
     modules = sorted(
         {m[1] for name in tensors if (m := re.fullmatch(r"base_model\.model\.(.*)\.lora_A\.weight", name))}

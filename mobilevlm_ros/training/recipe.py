@@ -16,6 +16,9 @@ import yaml
 
 from mobilevlm_ros.errors import RecipeError
 
+RECIPE = "recipe.yaml"
+"""The recipe's file in a run folder."""
+
 StageName = Literal["pretrain-llm", "sft", "align", "instruct", "lora"]
 
 

@@ -22,7 +22,7 @@ from mobilevlm_ros.training.data.conversations import gather_images, spoken
 from mobilevlm_ros.training.data.dataset import ConversationDataset
 from mobilevlm_ros.training.lora import ADAPTER_CONFIG, PROJECTOR_FILE, is_adapter, load_adapters
 from mobilevlm_ros.training.objective import LanguageModel
-from mobilevlm_ros.training.recipe import make_recipe
+from mobilevlm_ros.training.recipe import RECIPE, make_recipe, read_yaml
 from mobilevlm_ros.training.start import Start, is_vision_language, load_start, open_start
 from mobilevlm_ros.training.trainer import Trainer
 
@@ -43,7 +43,13 @@ def save_language_model(model: LanguageModel, start: Start, path: Path) -> None:
 
 
 def merge(
-    run: Path, output: Path, *, base: str | None = None, vision_tower: str | None = None, dtype: torch.dtype
+    run: Path,
+    output: Path,
+    *,
+    base: str | None = None,
+    vision_tower: str | None = None,
+    tokenizer: Path | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Path:
     """Writes the checkpoint that adapters (`run`: ours, or the official code's) make with their base.
 
@@ -62,30 +68,17 @@ def merge(
     name = base or str(read_json(run / ADAPTER_CONFIG).get("base_model_name_or_path") or "")
     path = locate(name)
     if not (path / "config.json").is_file():
-        raise CheckpointError(
-            f"the adapters of {run} belong to {name!r}, which is not here; say where with --base"
-        )
-    tower = vision_tower
-    if tower is None and not _has_own_tower(path):
-        clip = next(
-            (d for f in (run, path) if (d := find_clip_directory(f, described.get("mm_vision_tower")))), None
-        )
-        if clip is None and not is_vision_language(path):
-            raise CheckpointError(
-                f"the tower {described.get('mm_vision_tower')!r} is not on this machine; give --vision-tower, "
-                "its "
-                "CLIP directory"
-            )
-        tower = str(clip) if clip else None
+        raise CheckpointError(f"the adapters of {run} belong to {name!r}, which is not here; give --base")
     projector = run / PROJECTOR_FILE
+    tokenizers = (f / TOKENIZER for f in (path, run) if (f / TOKENIZER).is_file())
     settings = {
         "stage": "lora",
         "model": {
             "path": str(path),
-            "vision_tower": tower or "",
+            "vision_tower": vision_tower or _tower(run, path, described),
             "projector_type": str(described.get("mm_projector_type", "ldpnetv2")),
             "projector": str(projector) if projector.is_file() else "",
-            "tokenizer": "" if (path / TOKENIZER).is_file() else str(run / TOKENIZER),
+            "tokenizer": str(tokenizer or next(tokenizers, "")),
         },
         "data": {"aspect": "pad" if described.get("image_aspect_ratio") == "pad" else "crop"},
     }
@@ -98,10 +91,19 @@ def merge(
     return output
 
 
-def _has_own_tower(path: Path) -> bool:
-    """Whether the base stores the tower that inference uses: V2, and checkpoints that describe theirs."""
-    data = read_json(path / "config.json")
-    return isinstance(data.get("vision_config"), dict)
+def _tower(run: Path, base: Path, described: dict[str, object]) -> str:
+    """The tower that the adapters were trained with: as our recipe says, else as the official code does,
+    which
+    takes the CLIP directory whatever the base holds. Empty: the base's own."""
+    if (run / RECIPE).is_file():
+        return str(read_yaml(run / RECIPE).get("model", {}).get("vision_tower", ""))
+    name = described.get("mm_vision_tower")
+    clip = next((found for folder in (run, base) if (found := find_clip_directory(folder, name))), None)
+    if clip is None and not is_vision_language(base):
+        raise CheckpointError(
+            f"the tower {name!r} is not on this machine; give --vision-tower, its CLIP directory"
+        )
+    return str(clip or "")
 
 
 @torch.no_grad()

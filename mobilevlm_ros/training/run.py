@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import platform
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from mobilevlm_ros.checkpoints.checkpoint import save
 from mobilevlm_ros.errors import MobileVLMError, RecipeError, TrainingError
 from mobilevlm_ros.model.config import MobileVLMConfig
 from mobilevlm_ros.model.mobilevlm import MobileVLM
+from mobilevlm_ros.processing.tokenizer import TOKENIZER
 from mobilevlm_ros.training.data.batch import Batch, Collate
 from mobilevlm_ros.training.data.dataset import ConversationDataset, Pictures, open_dataset
 from mobilevlm_ros.training.data.sampler import batches_of, epoch_order
@@ -31,13 +33,13 @@ from mobilevlm_ros.training.lora import ADAPTER_CONFIG, save_adapters
 from mobilevlm_ros.training.metrics import Metrics, plot_loss
 from mobilevlm_ros.training.objective import LanguageModel, Objective
 from mobilevlm_ros.training.parallel import Processes
-from mobilevlm_ros.training.recipe import Recipe, read_yaml
+from mobilevlm_ros.training.recipe import RECIPE, Recipe, read_yaml
 from mobilevlm_ros.training.results import save_language_model, say_sample
 from mobilevlm_ros.training.start import Start, load_start, open_start
 from mobilevlm_ros.training.state import list_checkpoints, load_checkpoint, save_checkpoint, trained_tensors
 from mobilevlm_ros.training.trainer import Trainer, choose_trained
 
-RECIPE, RUN, RESULT = "recipe.yaml", "run.json", "checkpoint"
+RUN, RESULT = "run.json", "checkpoint"
 
 
 def check_output(run: Path, resume: bool) -> None:
@@ -291,11 +293,13 @@ def _finish(trainer: Trainer, start: Start, run: Path, report: Any) -> None:
         config = {**start.config.to_json_dict(), "mm_vision_tower": start.config.vision_tower}
         base = str(start.path.resolve()) if start.path.is_dir() else recipe.model.path
         save_adapters(tensors, recipe.lora, config, base, run)
+        shutil.copyfile(start.tokenizer, run / TOKENIZER)
         report(f"{run / ADAPTER_CONFIG}: done; now: mobilevlm merge {run} -o CHECKPOINT")
         return
     with torch.device("meta"):
-        sees = isinstance(start.config, MobileVLMConfig)
-        whole = MobileVLM(start.config) if sees else LanguageModel(start.language)
+        whole: MobileVLM | LanguageModel = LanguageModel(start.language)
+        if isinstance(start.config, MobileVLMConfig):
+            whole = MobileVLM(start.config)
     whole.load_state_dict(tensors, assign=True, strict=False)
     if isinstance(whole, MobileVLM):
         projector = {n: v for n, v in tensors.items() if ".mm_projector." in n}

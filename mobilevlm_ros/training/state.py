@@ -49,7 +49,7 @@ def save_checkpoint(trainer: Trainer, run: Path, step: int, keep: int) -> Path:
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True)
         processes.barrier()
-        state_dict_saver.save(_state(trainer), checkpoint_id=work)
+        state_dict_saver.save(_state(trainer), checkpoint_id=work, no_dist=not processes.many)
         processes.barrier()
         if processes.first:
             (work / "done.json").write_text(json.dumps({"step": step}))
@@ -69,7 +69,7 @@ def load_checkpoint(trainer: Trainer, path: Path) -> int:
     """Puts a checkpoint's state into `trainer`. Returns the number of steps done. Raises TrainingError."""
     state = _state(trainer)
     try:
-        state_dict_loader.load(state, checkpoint_id=path)
+        state_dict_loader.load(state, checkpoint_id=path, no_dist=not trainer.processes.many)
         step = int(json.loads((path / "done.json").read_text())["step"])
     except (OSError, ValueError, KeyError, RuntimeError, CheckpointException) as error:
         reason = " ".join(str(error).split())[:300]
@@ -85,9 +85,7 @@ def trained_tensors(trainer: Trainer, *, whole: bool = False) -> dict[str, Tenso
     """The trained parameters (`whole`: all) on the CPU, complete on the first process; call it on all."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=not whole)
     tensors = get_model_state_dict(trainer.objective, options=options)
-    return {
-        name.removeprefix("model."): value for name, value in tensors.items() if isinstance(value, Tensor)
-    }
+    return {n.removeprefix("model."): value for n, value in tensors.items() if isinstance(value, Tensor)}
 
 
 def _state(trainer: Trainer) -> dict[str, Any]:
