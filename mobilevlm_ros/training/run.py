@@ -58,28 +58,27 @@ def resumed_recipe(run: Path) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Which samples go into which batch. `world`: processes that the run began with; the order stays
-    theirs."""
+    """Which samples go into which batch of which step: the same for any number of processes.
+
+    `batches_per_step`: accumulation steps times processes. The official sampler groups by processes alone;
+    with
+    one accumulation step that is the same.
+    """
 
     dataset: ConversationDataset
     recipe: Recipe
-    world: int
-
-    @property
-    def batches_per_step(self) -> int:
-        return self.recipe.batch.accumulation * self.world
+    batches_per_step: int
 
     @functools.cached_property
     def per_epoch(self) -> int:
+        """Batches; an epoch ends with a whole step, for which its first batches come again."""
         batches = -(-len(self.dataset) // self.recipe.batch.size)
-        return batches + -batches % self.world
+        return batches + -batches % self.batches_per_step
 
     @property
     def steps(self) -> int:
         schedule = self.recipe.schedule
-        return schedule.steps or max(
-            1, round(schedule.epochs * max(1, self.per_epoch // self.batches_per_step))
-        )
+        return schedule.steps or max(1, round(schedule.epochs * self.per_epoch / self.batches_per_step))
 
     def batches(self, first: int) -> Iterator[list[int]]:
         """The run's batches from number `first` on, epoch after epoch without end."""
@@ -89,12 +88,12 @@ class Plan:
             order = epoch_order(
                 self.dataset.lengths,
                 batch,
-                self.world,
+                self.batches_per_step,
                 self.recipe.run.seed,
                 epoch,
                 grouped=data.group_by_modality,
             )
-            yield from batches_of(order, batch, self.world)[skipped:]
+            yield from batches_of(order, batch, self.batches_per_step)[skipped:]
             epoch, skipped = epoch + 1, 0
 
     def load(self, first_step: int, steps: int, processes: Processes) -> Iterator[list[Batch]]:
@@ -138,12 +137,12 @@ def _train(recipe: Recipe, run: Path, resume: bool, dry_run: bool, bar: bool, pr
         if processes.first:
             print(text, file=sys.stderr)
 
-    began = json.loads((run / RUN).read_text()) if resume else {"processes": processes.count}
-    recipe = _same_batches(recipe, began["processes"], processes.count) if resume else recipe
+    if resume:
+        began = json.loads((run / RUN).read_text())["processes"]
+        recipe = _share_batches(recipe, recipe.batch.accumulation * began, processes.count)
     start = open_start(recipe)
     dataset = _open_data(recipe, start, report)
-    planned = recipe if not resume else _planned(recipe, began["processes"], processes.count)
-    plan = Plan(dataset, planned, began["processes"])
+    plan = Plan(dataset, recipe, recipe.batch.accumulation * processes.count)
     size = count_parameters(start.config, recipe)
     memory = estimate_memory(start.config, recipe, size, processes.count)
     report(
@@ -242,20 +241,17 @@ def _open_data(recipe: Recipe, start: Start, report: Any) -> ConversationDataset
     )
 
 
-def _same_batches(recipe: Recipe, began: int, now: int) -> Recipe:
-    """The recipe with the accumulation that keeps a step's samples when the number of processes has
+def _share_batches(recipe: Recipe, batches: int, processes: int) -> Recipe:
+    """The recipe with the accumulation that keeps a step's batches when the number of processes has
     changed."""
-    batches = recipe.batch.accumulation * began
-    if batches % now:
+    if batches % processes:
         raise RecipeError(
-            f"the run takes {batches} batches a step, which {now} processes cannot share; use a divisor of it"
+            f"the run takes {batches} batches a step, which {processes} processes "
+            "cannot share; use a divisor of it"
         )
-    return dataclasses.replace(recipe, batch=dataclasses.replace(recipe.batch, accumulation=batches // now))
-
-
-def _planned(recipe: Recipe, began: int, now: int) -> Recipe:
-    accumulation = recipe.batch.accumulation * now // began
-    return dataclasses.replace(recipe, batch=dataclasses.replace(recipe.batch, accumulation=accumulation))
+    return dataclasses.replace(
+        recipe, batch=dataclasses.replace(recipe.batch, accumulation=batches // processes)
+    )
 
 
 def _write_run(run: Path, recipe: Recipe, start: Start, processes: Processes) -> None:

@@ -175,7 +175,8 @@ def _fill(
 ) -> None:
     """Copies every parameter from `given`, else from `source`. Those that begin as `optional` may be
     absent."""
-    problems = []
+    names = {name for name, _ in model.named_parameters()}
+    problems = [f"{key} is of another model" for key in given if key not in names]
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if key in given:

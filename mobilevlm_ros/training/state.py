@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ def save_checkpoint(trainer: Trainer, run: Path, step: int, keep: int) -> Path:
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True)
         processes.barrier()
-        state_dict_saver.save(_state(trainer), checkpoint_id=work, no_dist=not processes.many)
+        with warnings.catch_warnings():  # one process needs no process group, and that is meant
+            warnings.simplefilter("ignore")
+            state_dict_saver.save(_state(trainer), checkpoint_id=work, no_dist=not processes.many)
         processes.barrier()
         if processes.first:
             (work / "done.json").write_text(json.dumps({"step": step}))
@@ -69,7 +72,9 @@ def load_checkpoint(trainer: Trainer, path: Path) -> int:
     """Puts a checkpoint's state into `trainer`. Returns the number of steps done. Raises TrainingError."""
     state = _state(trainer)
     try:
-        state_dict_loader.load(state, checkpoint_id=path, no_dist=not trainer.processes.many)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state_dict_loader.load(state, checkpoint_id=path, no_dist=not trainer.processes.many)
         step = int(json.loads((path / "done.json").read_text())["step"])
     except (OSError, ValueError, KeyError, RuntimeError, CheckpointException) as error:
         reason = " ".join(str(error).split())[:300]
