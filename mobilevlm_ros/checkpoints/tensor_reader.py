@@ -38,11 +38,6 @@ class CheckpointReader:
         if not self.path.is_dir():
             raise CheckpointError(f"{self.path} is not a directory; give that of a MobileVLM checkpoint")
         layout = next((name for name in LAYOUTS if (self.path / name).is_file()), None)
-        if layout is None and (self.path / "adapter_config.json").is_file():
-            raise CheckpointError(
-                f"{self.path} holds adapters, not a whole model; first: mobilevlm merge {self.path} -o "
-                "CHECKPOINT"
-            )
         if layout is None:
             raise CheckpointError(f"{self.path} holds no weights; expected one of {', '.join(LAYOUTS)}")
         self._files: dict[str, _Bin | _Safetensors] = {}

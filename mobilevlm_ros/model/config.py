@@ -148,6 +148,11 @@ class MobileVLMConfig:
         """Reads `path`/config.json and finds its tower's geometry: there, else in the CLIP directory named,
         else that of openai/clip-vit-large-patch14-336. Raises CheckpointError."""
         directory = Path(path)
+        require(
+            not (directory / "adapter_config.json").is_file(),
+            f"{directory} holds adapters, not a whole model; first: mobilevlm merge {directory} -o
+            CHECKPOINT",
+        )
         data = read_json(directory / "config.json")
         vision: VisionConfig | None = None
         if not isinstance(data.get("vision_config"), dict):

@@ -3,7 +3,6 @@
 size."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -112,9 +111,5 @@ def test_adapters_of_another_model_are_refused(
 def test_build_of_adapters_says_what_to_do(
     train_ref: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    described = json.loads((train_ref / "v2_lora" / "config.json").read_text())
-    run = tmp_path / "run"
-    shutil.copytree(train_ref / "v2_lora", run)
-    (run / "config.json").write_text(json.dumps({**described, "vision_config": {"hidden_size": 32}}))
-    assert main(["build", str(run), "-o", str(tmp_path / "bundle")]) == 1
+    assert main(["build", str(train_ref / "v2_lora"), "-o", str(tmp_path / "bundle")]) == 1
     assert "mobilevlm merge" in capsys.readouterr().err

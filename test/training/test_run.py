@@ -99,25 +99,30 @@ def torchrun(*words: str) -> None:
 def test_two_processes_equal_one_and_read_each_others_checkpoints(
     tiny_run: list[str], tmp_path: Path
 ) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    tiny_run = [*tiny_run, "--set", "schedule.steps=4"]
-    torchrun("instruct", *tiny_run, "-o", str(two))
-    alone = [*tiny_run, "--set", "batch.accumulation=2", "--set", "run.keep=9"]
-    assert main(["train", "instruct", *alone, "-o", str(one)]) == 0
-    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
-    expected = load(one / "checkpoint").state_dict()
-    for name, value in load(two / "checkpoint").state_dict().items():
-        assert torch.allclose(value, expected[name], atol=1e-6), name
-    for run in (one, two):  # as if killed after step 2
+    run = tmp_path / "run"
+    alone = ["batch.accumulation=2", "schedule.steps=4", "run.save_every=1", "run.keep=9"]
+    words = [word for setting in alone for word in ("--set", setting)]
+    assert main(["train", "instruct", *tiny_run, *words, "-o", str(run)]) == 0
+    before, weights = losses(run), load(run / "checkpoint").state_dict()
+
+    def forget(steps: int) -> None:
+        """As if killed after so many steps."""
         shutil.rmtree(run / "checkpoint")
-        for path in list_checkpoints(run)[-1:] if run == two else list_checkpoints(run)[1:]:
+        for path in list_checkpoints(run)[steps:]:
             shutil.rmtree(path)
-    before = losses(one)
-    resume = ["instruct", "--resume", "--threads", "1", "--quiet", "-o"]
-    torchrun(*resume, str(one))
-    assert main(["train", *resume, str(two)]) == 0
-    assert losses(one) == pytest.approx(before, rel=1e-5)
-    assert losses(two) == pytest.approx(before, rel=1e-5)
+
+    def same() -> None:
+        assert losses(run) == pytest.approx(before, rel=1e-5)
+        for name, value in load(run / "checkpoint").state_dict().items():
+            assert torch.allclose(value, weights[name], atol=1e-6), name
+
+    resume = ["instruct", "--resume", "--threads", "1", "--quiet", "-o", str(run)]
+    forget(1)
+    torchrun(*resume)  # steps 2 to 4 by two processes, from the checkpoint of one
+    same()
+    forget(3)
+    assert main(["train", *resume]) == 0  # the last step by one process, from the checkpoint of two
+    same()
 
 
 def test_loss_that_is_not_finite_stops_with_the_way_back(
