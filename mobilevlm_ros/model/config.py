@@ -150,8 +150,7 @@ class MobileVLMConfig:
         directory = Path(path)
         require(
             not (directory / "adapter_config.json").is_file(),
-            f"{directory} holds adapters, not a whole model; first: mobilevlm merge {directory} -o
-            CHECKPOINT",
+            f"{directory} holds adapters, not a model; first: mobilevlm merge {directory} -o CHECKPOINT",
         )
         data = read_json(directory / "config.json")
         vision: VisionConfig | None = None
