@@ -19,7 +19,6 @@ import yaml
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
-import mobilevlm_ros
 from mobilevlm_ros.checkpoints.checkpoint import save
 from mobilevlm_ros.errors import MobileVLMError, RecipeError, TrainingError
 from mobilevlm_ros.model.config import MobileVLMConfig
@@ -38,6 +37,7 @@ from mobilevlm_ros.training.results import save_language_model, say_sample
 from mobilevlm_ros.training.start import Start, load_start, open_start
 from mobilevlm_ros.training.state import list_checkpoints, load_checkpoint, save_checkpoint, trained_tensors
 from mobilevlm_ros.training.trainer import Trainer, choose_trained
+from mobilevlm_ros.version import __version__
 
 RUN, RESULT = "run.json", "checkpoint"
 
@@ -262,7 +262,7 @@ def _write_run(run: Path, recipe: Recipe, start: Start, processes: Processes) ->
         "processes": processes.count,
         "device": str(processes.device),
         "start": str(start.path.resolve()),
-        "mobilevlm_ros": mobilevlm_ros.__version__,
+        "mobilevlm_ros": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.node()} {platform.machine()}",
