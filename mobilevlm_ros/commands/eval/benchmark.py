@@ -4,15 +4,21 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mobilevlm_ros.commands.eval.models import Bar, add_model_arguments, add_run_arguments, plan, runtimes
 from mobilevlm_ros.errors import OptionError
 
 if TYPE_CHECKING:
     from mobilevlm_ros.evaluation.benchmarks.types import Benchmark, Dataset
+    from mobilevlm_ros.evaluation.runner.agreement import Agreement
+    from mobilevlm_ros.evaluation.runner.run import Outcome
+
+_SHOWN = 10  # differing answers in the terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="the benchmark's folder, in LLaVA's layout"
     )
+    add_model_arguments(parser)
+    add_run_arguments(parser)
     scoring = parser.add_argument_group("scoring answers that are there")
     scoring.add_argument(
         "--score-only",
@@ -47,7 +55,73 @@ def main(args: argparse.Namespace) -> int:
     for name in ("partial", "as_official"):
         if getattr(args, name):
             raise OptionError(f"--{name.replace('_', '-')} goes with --score-only ANSWERS")
-    raise OptionError("name answers to score: --score-only ANSWERS")
+    outcomes = ask(args, benchmark, dataset)
+    return report(args, benchmark, outcomes)
+
+
+def ask(args: argparse.Namespace, benchmark: Benchmark, dataset: Dataset) -> list[Outcome]:
+    """Runs the benchmark on every model that the arguments name."""
+    from mobilevlm_ros.evaluation.runner.run import check_pictures, run
+
+    chosen = plan(args)
+    check_pictures(dataset.questions[: chosen.limit] if chosen.limit else dataset.questions)
+    outcomes = []
+    for runtime in runtimes(args):
+        label = f"{runtime.bundle.manifest.name} ({runtime.backend_name})"
+        with Bar(benchmark, dataset, label) as bar:
+            outcomes.append(run(benchmark, dataset, runtime, chosen, bar))
+    return outcomes
+
+
+def report(args: argparse.Namespace, benchmark: Benchmark, outcomes: list[Outcome]) -> int:
+    """Prints scores, and what differs between the models; returns the exit status."""
+    from mobilevlm_ros.evaluation.runner.agreement import agreement
+    from mobilevlm_ros.evaluation.runner.journal import write_whole
+
+    failed = False
+    for outcome in outcomes:
+        name = outcome.summary["model_id"]
+        for failure in outcome.failures:
+            print(f"mobilevlm: error: {benchmark.title}, {failure}", file=sys.stderr)
+        answered, total = sum(text is not None for text in outcome.texts), len(outcome.texts)
+        if outcome.result is None:
+            failed = failed or bool(outcome.failures)
+            why = "" if outcome.failures else "; the other shards have the rest"
+            print(f"{name}: {answered} of {total} questions answered, no score yet{why}", file=sys.stderr)
+        elif not args.json:
+            print(f"{benchmark.title}, {name}\n{table(benchmark, dict(outcome.summary))}")
+            print(f"answers and summary: {outcome.folder}")
+    compared = [agreement(outcomes[0], other) for other in outcomes[1:]]
+    for pair in compared:
+        path = args.out / f"differences-{benchmark.name}-{pair.candidate}-from-{pair.reference}.jsonl"
+        lines = [json.dumps(dataclasses.asdict(d)) + "\n" for d in pair.different]
+        write_whole(path, "".join(lines))
+        if not args.json:
+            print(_differences(pair, path))
+    if args.json:
+        summaries = [dict(outcome.summary) for outcome in outcomes]
+        told = {
+            "benchmark": benchmark.name,
+            "models": summaries,
+            "agreement": [p.as_dict() for p in compared],
+        }
+        print(json.dumps(summaries[0] if len(summaries) == 1 else told))
+    return 1 if failed else 0
+
+
+def _differences(pair: Agreement, path: Path) -> str:
+    lines = [f"\n{pair.candidate} answers as {pair.reference} in {pair.equal} of {pair.questions} questions"]
+    if pair.different:
+        lines += [
+            f"all that differ: {path}",
+            "",
+            "| row | question | reference | candidate |",
+            "|---|---|---|---|",
+        ]
+    for d in pair.different[:_SHOWN]:
+        cells = (str(d.row), d.question.split("\n")[0], d.reference, d.candidate)
+        lines.append("| " + " | ".join(c.replace("\n", " ").replace("|", "/")[:60] for c in cells) + " |")
+    return "\n".join(lines)
 
 
 def _score(args: argparse.Namespace, benchmark: Benchmark, dataset: Dataset) -> int:
@@ -86,4 +160,6 @@ def table(benchmark: Benchmark, told: dict[str, Any]) -> str:
         lines.append(line)
     rows = ("questions", "scored", "missing", "foreign", "repeated")
     lines.append(", ".join(f"{told[name]} {name}" for name in rows if told[name] or name in rows[:2]))
+    if told.get("asked_now"):
+        lines.append(f"{told['asked_now'] / told['seconds']:.1f} questions/s")
     return "\n".join(lines)

@@ -35,6 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--failures", type=int, default=0, metavar="N", help="also print the first N wrong answers"
     )
+    parser.add_argument(
+        "--write-pope",
+        type=Path,
+        metavar="DIR",
+        help="write simulated scenes in POPE's form instead, for `mobilevlm eval pope --data DIR`",
+    )
+    parser.add_argument(
+        "--pictures", type=int, default=500, help="with --write-pope: 18 questions about each (default: 500)"
+    )
     parser.add_argument("--json", action="store_true", help="print marks and every wrong answer as JSON")
 
 
@@ -50,6 +59,8 @@ def main(args: argparse.Namespace) -> int:
 
     if args.count < 1:
         raise OptionError(f"--count is {args.count}: ask at least 1 question")
+    if args.write_pope is not None:
+        return _write_pope(args)
     if args.compare is not None:
         return _compare(args)
     if args.checkpoint is not None:
@@ -74,6 +85,18 @@ def main(args: argparse.Namespace) -> int:
     print(report.table())
     for failure in report.failures[: args.failures]:
         print(json.dumps(failure))
+    return 0
+
+
+def _write_pope(args: argparse.Namespace) -> int:
+    """Nano's scenes in the form of POPE's files."""
+    from tqdm import tqdm
+
+    from mobilevlm_ros.evaluation.nano.pope_shaped import write_pope_shaped
+
+    with tqdm(total=args.pictures, desc="drawing", unit="picture", disable=None) as bar:
+        count = write_pope_shaped(args.write_pope, args.pictures, bar.update)
+    print(f"{args.write_pope}: {count} questions about {args.pictures} pictures")
     return 0
 
 

@@ -53,12 +53,13 @@ class Result:
                 "partial": self.partial,
                 "refused": self.refused,
             }
+        known = self.score.values[self.benchmark.headline] is not None
         return {
             **told,
             **self.score.values,
             **counts,
             "scored": self.score.rows,
-            "interval95": interval(self.score.metric) if intervals else None,
+            "interval95": interval(self.score.metric) if intervals and known else None,
             "interval_of": self.benchmark.headline,
             "model_id": self.model_id,
             "partial": self.partial,

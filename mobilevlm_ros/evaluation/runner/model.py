@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import ContextOverflow
@@ -23,7 +24,7 @@ from mobilevlm_ros.inference.types import SamplingParams
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN
 
 SHORT = 32
-"""Tokens that answers are first written to side by side: nearly all end before, and an answer that does not is
+"""Tokens that answers are first written to side by side: nearly all end before, and one that does not is
 written again alone to its own limit. Room for 1024 tokens each would leave no context for a batch."""
 
 _PREFIXES = 256 << 20  # bytes of KV: the system prompt and the latest pictures
@@ -52,7 +53,7 @@ class ExaminedModel:
         self._together = together
         self._stop_ids = frozenset(runtime.bundle.manifest.stop_ids)
         budget = _PREFIXES if together else 0
-        self._reader = Prefiller(runtime.vision, runtime.language, budget, prefill_chunk(runtime))
+        self._prefiller = Prefiller(runtime.vision, runtime.language, budget, prefill_chunk(runtime))
 
     def answer(self, questions: Sequence[Question]) -> list[Written]:
         """Answers to questions about one picture (or one question without any), in their order.
@@ -72,9 +73,7 @@ class ExaminedModel:
 
     def ids(self, question: Question) -> list[int]:
         """The prompt's token ids, IMAGE_TOKEN for the picture."""
-        return self.runtime.tokenizer.encode_prompt(
-            render(question, self.runtime.bundle.manifest.template)
-        )
+        return self.runtime.tokenizer.encode_prompt(render(question, self.runtime.bundle.manifest.template))
 
     def _views(self, question: Question) -> tuple[ImageInput, ...]:
         if question.picture is None:
@@ -85,10 +84,8 @@ class ExaminedModel:
 
     def _prompt(self, question: Question, views: tuple[ImageInput, ...]) -> Prompt:
         digests = iter([view.digest for view in views])
-        tokens: PromptTokens = tuple(
-            next(digests) if i == IMAGE_TOKEN else i for i in self.ids(question)
-        )
-        taken, context = self._reader.positions(tokens), self.runtime.language.max_length
+        tokens: PromptTokens = tuple(next(digests) if i == IMAGE_TOKEN else i for i in self.ids(question))
+        taken, context = self._prefiller.positions(tokens), self.runtime.language.max_length
         if taken >= context:
             raise ContextOverflow(
                 f"question {question.question_id} (row {question.row}) takes {taken} of {context} positions "
@@ -103,25 +100,23 @@ class ExaminedModel:
             for i, prompt in prompts.items()
         }
         done: dict[int, Written] = {}
-        for group in batch.together(tasks, self._reader, self.runtime.language):
-            _exhaust(batch.write(self._reader, group, self.runtime.language))
+        for group in batch.groups(tasks, self._prefiller, self.runtime.language):
+            _exhaust(batch.decode_group(self._prefiller, group, self.runtime.language))
             for i, task in group.items():
-                writer = task.writer
-                if writer.finish == "stop" or len(writer.tokens) >= questions[i].max_tokens:
-                    done[i] = self._written(writer.tokens)
+                decoder = task.decoder
+                if decoder.finish == "stop" or len(decoder.tokens) >= questions[i].max_tokens:
+                    done[i] = self._written(decoder.tokens)
         return done
 
     def _alone(self, prompt: Prompt, max_tokens: int) -> Written:
         watch = Stopwatch()
-        writer = self._decoder(prompt, max_tokens)
-        read = _exhaust(
-            self._reader.read(prompt.prompt_tokens, prompt.views, writer.limit, watch)
-        )
-        _exhaust(decode(read, writer, self.runtime.language, watch))
-        return self._written(writer.tokens)
+        decoder = self._decoder(prompt, max_tokens)
+        read = _exhaust(self._prefiller.read(prompt.prompt_tokens, prompt.views, decoder.limit, watch))
+        _exhaust(decode(read, decoder, self.runtime.language, watch))
+        return self._written(decoder.tokens)
 
     def _decoder(self, prompt: Prompt, max_tokens: int) -> AnswerDecoder:
-        left = self.runtime.language.max_length - self._reader.positions(prompt.prompt_tokens)
+        left = self.runtime.language.max_length - self._prefiller.positions(prompt.prompt_tokens)
         limit = min(max_tokens, left)
         return AnswerDecoder(
             SamplingParams(max_tokens=max_tokens), self.runtime.tokenizer, self._stop_ids, limit
@@ -133,10 +128,14 @@ class ExaminedModel:
         return Written(text, tuple(tokens))
 
 
-def _exhaust(steps):  # type: ignore[no-untyped-def]
+T = TypeVar("T")
+
+
+def _exhaust(steps: Generator[str, None, T]) -> T:
     """Runs a generator to its end and returns its result."""
     try:
         while True:
             next(steps)
     except StopIteration as end:
-        return end.value
+        result: T = end.value
+        return result
