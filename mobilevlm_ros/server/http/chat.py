@@ -95,8 +95,8 @@ class ChatRoutes:
                 if first is None:
                     await pieces.aclose()
                     return self._hung_up()
-                events = self._events(asked, completion, first, pieces, monotonic() - start, room.pop_all())
-                return EventStream(events, question.timeout + STREAM_GRACE)
+                events = self._events(asked, completion, first, pieces, monotonic() - start)
+                return EventStream(events, room.pop_all(), question.timeout + STREAM_GRACE)
             reply = await unless_hung_up(request, self._reply(pieces))
             if reply is None:
                 return self._hung_up()
@@ -160,7 +160,6 @@ class ChatRoutes:
         first: str | Reply,
         pieces: Pieces,
         first_token: float,
-        room: contextlib.ExitStack,
     ) -> AsyncGenerator[bytes, None]:
         """The chunks of an answer. A failure half way is told as an event: the status is sent already."""
         growing = GrowingText()
@@ -193,7 +192,6 @@ class ChatRoutes:
         finally:
             if not ended:
                 self._metrics.hung_up()
-            room.close()
             await pieces.aclose()
 
     def _hung_up(self) -> Response:

@@ -76,20 +76,19 @@ class LiveRoutes:
         """GET /api/events: the state as server-sent events, whenever something changes."""
         room = contextlib.ExitStack()
         room.enter_context(self._viewers.passing())
-        return EventStream(self._changes(room))
+        return EventStream(self._changes(), room)
 
-    async def _changes(self, room: contextlib.ExitStack) -> AsyncGenerator[bytes, None]:
-        with room:
-            async with self._service.watching():
-                told: Any = None
-                quiet = 0.0
-                while True:
-                    now = (self._service.captions(), self._service.monitors())
-                    if now != told or quiet >= HEARTBEAT:
-                        yield event(await self._state())
-                        told, quiet = now, 0.0
-                    await asyncio.sleep(TICK)
-                    quiet += TICK
+    async def _changes(self) -> AsyncGenerator[bytes, None]:
+        async with self._service.watching():
+            told: Any = None
+            quiet = 0.0
+            while True:
+                now = (self._service.captions(), self._service.monitors())
+                if now != told or quiet >= HEARTBEAT:
+                    yield event(await self._state())
+                    told, quiet = now, 0.0
+                await asyncio.sleep(TICK)
+                quiet += TICK
 
     async def _state(self) -> dict[str, Any]:
         status = await self._service.status()

@@ -46,14 +46,18 @@ class EventStream(Response):
 
     Args:
         events: what goes over the wire; closed in any case.
+        room: what it holds meanwhile; let go of in any case.
         seconds: the longest that it may take: a client that stops reading must not hold it for ever.
     """
 
-    def __init__(self, events: AsyncGenerator[bytes, None], seconds: float | None = None) -> None:
+    def __init__(
+        self, events: AsyncGenerator[bytes, None], room: contextlib.ExitStack, seconds: float | None = None
+    ) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self.headers["content-type"] = "text/event-stream; charset=utf-8"
         self._events = events
+        self._room = room
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,6 +77,7 @@ class EventStream(Response):
         finally:
             await _cancelled(tasks)
             await self._events.aclose()
+            self._room.close()
 
 
 def event(data: Any) -> bytes:
