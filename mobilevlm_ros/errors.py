@@ -34,6 +34,10 @@ class IncompleteAnswer(OptionError):
     """An answer with a format that max_tokens cut off; what there is of it is not of that format."""
 
 
+class NonconformingAnswer(OptionError):
+    """A complete answer with a JSON Schema that it does not conform to, in what a grammar cannot express."""
+
+
 class CheckpointError(MobileVLMError):
     """A directory that is not a usable MobileVLM checkpoint."""
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mobilevlm_ros.errors import IncompleteAnswer, OptionError
+from mobilevlm_ros.errors import IncompleteAnswer, NonconformingAnswer, OptionError
 from mobilevlm_ros.inference.generation.sampling import Sampler
 from mobilevlm_ros.inference.structured.grammar import Constraint, GrammarCompiler
 from mobilevlm_ros.inference.types import AnswerFormat, SamplingParams
@@ -236,7 +236,7 @@ def test_a_cut_document_is_never_passed(grammars: GrammarCompiler, tokenizer: To
         ({"not": {}}, 'Unimplemented keys: \\["not"\\]'),
         ({"$ref": "https://example.org/schema"}, "does not fetch"),
         ({"type": "string", "pattern": "(?=a)b"}, "look-around"),
-        ({"type": "vector"}, "Invalid type"),
+        ({"type": "vector"}, "no JSON Schema"),
         ({"uniqueItems": True}, "uniqueItems"),
     ],
 )
@@ -328,6 +328,58 @@ def test_a_pattern_or_grammar_that_is_no_use_is_named(
 ) -> None:
     with pytest.raises(OptionError, match=said):
         constraint_of(grammars, form)
+
+
+ENDLESS = [
+    {"type": "integer"},
+    {"type": "number"},
+    {"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]},
+    {"type": "object", "properties": {"far": {"type": "number", "minimum": 0.25}}, "required": ["far"]},
+    {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
+    {"type": "object", "properties": {"any": {}}, "required": ["any"]},
+]
+
+
+@pytest.mark.parametrize("schema", ENDLESS, ids=json.dumps)
+@pytest.mark.parametrize("favourites", ["9", "0.", "3.e"])
+def test_a_model_that_loves_digits_comes_to_an_end(
+    grammars: GrammarCompiler, tokenizer: Tokenizer, schema: dict, favourites: str
+) -> None:
+    constraint = constrain(grammars, "json", json_schema=json.dumps(schema))
+    logits = np.zeros(tokenizer.vocab_size + SPARE, np.float32)
+    for token in range(tokenizer.vocab_size):
+        content = tokenizer.content(token)
+        logits[token] = 50 if content and all(chr(byte) in favourites for byte in content) else 0
+        logits[token] -= 10 * content.startswith((b'"', b"[", b"{"))
+    sampler, said = Sampler(), b""
+    for _ in range(120):
+        if constraint.finished:
+            break
+        token = sampler.pick(logits, constraint.mask()).token
+        constraint.accept(token)
+        said += tokenizer.content(token) if tokenizer.is_text(token) else b""
+    text = said.decode().strip()
+    constraint.check(text, 120, 120)
+    for number in re.findall(r"[0-9.e]+", text):
+        assert len(number) <= 20 + 1 + 6, text
+
+
+def test_a_document_that_a_grammar_cannot_refuse_is_refused_at_the_end(grammars: GrammarCompiler) -> None:
+    schema = {"type": "object", "additionalProperties": {"type": "integer", "maximum": 9}}
+    constraint = constrain(grammars, "json", json_schema=json.dumps(schema))
+    constraint.accept(next(iter(constraint._stop_ids)))  # as if it were complete
+    constraint.check('{"a": 1}', 64, 64)
+    with pytest.raises(NonconformingAnswer, match="'a' is there twice"):
+        constraint.check('{"a": 1, "a": 2}', 64, 64)
+
+
+@pytest.mark.parametrize("value", ["a\u0001b", "\b\f", "x\u0000", "\x7f", "tab\there", "é☃😀/\\"])
+def test_control_characters_of_a_schema_are_kept(
+    grammars: GrammarCompiler, tokenizer: Tokenizer, value: str
+) -> None:
+    schema = {"type": "object", "properties": {value: {"const": value}}, "required": [value]}
+    said, _ = write(constrain(grammars, "json", json_schema=json.dumps(schema)), tokenizer, 0)
+    assert json.loads(said) == {value: value}
 
 
 def test_free_text_and_choices_need_no_constraint(grammars: GrammarCompiler) -> None:
