@@ -11,6 +11,7 @@ from mobilevlm_msgs.msg import Status
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from mobilevlm_ros.errors import Busy, ImageError
 from mobilevlm_ros.inference.types import Frame
@@ -18,7 +19,8 @@ from mobilevlm_ros.nodes.cameras.clock_trouble import span, stale_text
 from mobilevlm_ros.nodes.cameras.clocks import Clocks
 from mobilevlm_ros.nodes.cameras.frame_decoder import FrameDecoder
 from mobilevlm_ros.nodes.cameras.image_buffer import JITTER_NS, ImageBuffer, StampedImage
-from mobilevlm_ros.nodes.cameras.image_topic import ImageTopic, Sample
+from mobilevlm_ros.nodes.cameras.image_reader import Sample
+from mobilevlm_ros.nodes.cameras.image_topic import ImageTopic
 from mobilevlm_ros.nodes.cameras.stamp_order import Step
 from mobilevlm_ros.ros.image_encodings import Encodings
 from mobilevlm_ros.ros.stamps import to_nanoseconds
@@ -88,7 +90,7 @@ class Camera:
 
     @property
     def lost(self) -> int:
-        """Frames that the middleware reports as lost on the way; those we passed over do not count."""
+        """Frames that the middleware reports as lost; those we passed over do not count."""
         return self._topic.lost
 
     @property
@@ -100,7 +102,7 @@ class Camera:
         """Take what arrived, and listen where something is published."""
         with self._lock:
             self._take()
-            self._topic.follow()
+            self._topic.follow(self._max_age())
             self._clocks.refresh()
 
     def close(self) -> None:
@@ -129,10 +131,7 @@ class Camera:
 
     def problem(self, max_age: float) -> str:
         """What a person should know about it: that nothing arrives, its clock, several publishers; empty
-        where all is well.
-
-        Args:
-            max_age: of its images, seconds; negative = any.
+        where all is well. `max_age` as in `trouble`.
         """
         with self._lock:
             candidates = self._candidates()
@@ -253,8 +252,8 @@ class Camera:
         if self._history.add(kept, self._topic.offered > 1) is Step.JUMP and before is not None:
             self._run += 1
             kept.run = self._run
-            back = span((before.stamp_ns - kept.stamp_ns) * 1e-9)
-            self._say(f"the stamps of {self.label} went back by {back}, as when a bag loops or a simulation")
+            back = f"went back by {span((before.stamp_ns - kept.stamp_ns) * 1e-9)}"
+            self._say(f"the stamps of {self.label} {back}, as when a bag loops or a simulation")
         known = self._converted
         if known is not None and known[0] not in (self._history.latest, self._history.newest):
             self._converted = None
@@ -264,6 +263,10 @@ class Camera:
         that arrived last."""
         found = [self._history.latest, self._history.newest]
         return [kept for kept in dict.fromkeys(found) if kept is not None]
+
+    def _max_age(self) -> float:
+        """The node's, seconds; what is silent for longer is of no use to a question."""
+        return float(self._node.get_parameter_or("max_age", Parameter("max_age", value=3.0)).value)
 
     def _forget(self) -> None:
         self._history.clear()
@@ -281,14 +284,13 @@ class Camera:
             self._say("the node's clock was set back or replaced, as when a bag loops or a simulation")
 
     def _say(self, what: str) -> None:
-        text = f"{what} starts again: images of before are forgotten, and monitors of {self.label} start anew"
-        self._node.get_logger().warning(text)
+        anew = f"images of before are forgotten, and monitors of {self.label} start anew"
+        self._node.get_logger().warning(f"{what} starts again: {anew}")
 
     def _nothing(self) -> str:
         """Why there is no image at all."""
-        return "; besides, ".join(
-            filter(None, [self._topic.diagnose(), self._clocks.trouble(None, 0.0, -1.0)])
-        )
+        trouble = self._clocks.trouble(None, 0.0, -1.0)
+        return self._topic.diagnose() + (f"; besides, {trouble}" if trouble else "")
 
     def _trouble(self, kept: StampedImage, max_age: float) -> str:
         return self._clocks.trouble(kept, self._history.order.still_for, max_age)

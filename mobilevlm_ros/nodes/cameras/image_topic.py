@@ -1,103 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The topic of one camera, raw or compressed: samples stay in the middleware until somebody takes them."""
+"""The topic of one camera, raw or compressed, wherever something is published and arrives."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
-from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
-from rclpy.qos import QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
-from rclpy.subscription import Subscription
+from rclpy.qos import QoSDurabilityPolicy, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from mobilevlm_ros.nodes.cameras.freshness import arrival_time
-
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+from mobilevlm_ros.nodes.cameras.image_reader import ImageReader, Sample
+from mobilevlm_ros.nodes.cameras.offers import (
+    Listening,
+    Offer,
+    keeps_the_last,
+    usable,
+    who_else,
+    why_nothing,
+)
 
 SILENCE = 3.0
 """Seconds without a frame, from a topic that has publishers, after which the other transport is tried."""
 
-LARGE_IMAGES = (
-    "large raw images get lost with the middleware's small buffers: publish image/compressed too, or start "
-    "the camera AND this node with the DDS profile config/fastdds.xml (it says how)"
-)
+LOSSY, LEAST_LOST = 0.3, 5
+"""Share of the samples, and number of them, lost within ten seconds, above which the other transport is
+taken."""
 
-
-class ManualTakeGroup(CallbackGroup):
-    """Keeps a subscription and its events out of the executor.
-
-    The middleware holds the newest sample of a depth-1 subscription for next to nothing, while every sample
-    that an executor takes is deserialised in Python (1 to 10 ms for a raw 720p image). We take one when we
-    need it. The events likewise: Fast DDS wakes whoever waits for an event of a reader as long as that
-    reader holds an untaken sample, so the executor would spin (80 % of a core were seen).
-    """
-
-    def can_execute(self, entity: Any) -> bool:  # rclpy has no stubs
-        """Never."""
-        return False
-
-    def beginning_execution(self, entity: Any) -> bool:
-        """Never."""
-        return False
-
-    def ending_execution(self, entity: Any) -> None:
-        """Nothing to end."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A message.
-
-    Attributes:
-        arrived: monotonic seconds.
-        latched: whether its publisher sent it before this node listened.
-    """
-
-    message: Any
-    arrived: float
-    latched: bool = False
+PROBE_AFTER, PROBE_AT_MOST, PROBE_SECONDS = 30.0, 600.0, 5.0
+"""Seconds until a transport that failed is tried again beside the other one, doubled each time up to the
+second number, and how long it is tried."""
 
 
 class ImageTopic:
-    """Listens to <name>/image or <name>/image/compressed, wherever something is published and arrives.
-
-    Not thread-safe.
+    """Listens to <name>/image or <name>/image/compressed. Not thread-safe.
 
     Args:
         node: gives the graph and the subscription.
         name: of the camera; the topics are relative to the node.
-        transport: 'raw', 'compressed' or 'auto'.
+        transport: 'raw', 'compressed' or 'auto': raw where it is published and arrives, else compressed.
         reliable: ask for reliable delivery.
     """
 
     def __init__(self, node: Node, name: str, transport: str, reliable: bool) -> None:
         self._node = node
         raw = f"{name}/image" if name else "image"
-        self._names = {
-            kind: str(node.resolve_topic_name(topic))
-            for kind, topic in (("raw", raw), ("compressed", f"{raw}/compressed"))
-        }
         self._relative = {"raw": raw, "compressed": f"{raw}/compressed"}
+        self._names = {kind: str(node.resolve_topic_name(topic)) for kind, topic in self._relative.items()}
         self._transport = transport
         self._reliable = reliable
-        reliability = QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT
-        self._qos = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=1, reliability=reliability)
-        self._group = ManualTakeGroup()
-        self._subscription: Subscription | None = None
+        self._reader: ImageReader | None = None
         self._kind = ""
-        self._silent = {"raw": False, "compressed": False}
-        self._since = 0.0  # monotonic: last sample, or subscription
-        self._looked = 0.0  # monotonic: when the queue was seen empty
+        self._failed = {"raw": False, "compressed": False}
+        self._probe: ImageReader | None = None
+        self._probe_due, self._probe_wait = 0.0, PROBE_AFTER
+        self._lost_before = 0  # by readers that were closed
         self.offered = 0  # publishers on the topic it listens to, at the last look
-        self.lost = 0  # samples that the middleware reports as lost on the way
 
     @property
     def name(self) -> str:
@@ -112,55 +70,50 @@ class ImageTopic:
     @property
     def publishers(self) -> int:
         """Publishers now, on both topics together."""
-        return sum(self._count(kind) for kind in self._names)
+        return sum(int(self._node.count_publishers(name)) for name in self._names.values())
+
+    @property
+    def lost(self) -> int:
+        """Samples that the middleware reports as lost on the way."""
+        return self._lost_before + (self._reader.lost if self._reader is not None else 0)
 
     @property
     def silent_for(self) -> float:
         """Seconds since the last sample, or since it listens."""
-        return monotonic() - self._since
+        return monotonic() - (self._reader.since if self._reader is not None else 0.0)
 
     def take(self) -> Iterator[Sample]:
-        """What arrived since the last call; at most the newest message, while it goes on listening.
+        """What arrived since the last call; at most the newest message, while it goes on listening."""
+        if self._reader is not None:
+            yield from self._reader.take()
 
-        rclpy has no public call for this; its executors use the same.
+    def follow(self, max_age: float = SILENCE) -> None:
+        """Listen to the topic where something is published; to the other one when too little arrives.
+
+        Args:
+            max_age: of pictures, seconds: a longer silence is too little (negative = any age will do).
         """
-        subscription = self._subscription
-        if subscription is None:
-            return
-        looking = monotonic()
-        with subscription.handle:
-            while (
-                taken := subscription.handle.take_message(subscription.msg_type, subscription.raw)
-            ) is not None:
-                arrived = arrival_time(taken[1], self._looked, monotonic(), time.time_ns())
-                self._since = max(self._since, arrived)
-                self._silent[self._kind] = False
-                yield Sample(taken[0], arrived)
-        self._looked = looking
-
-    def follow(self) -> None:
-        """Listen to the topic where something is published; to the other one when nothing arrives."""
-        self._poll_events()
-        kind = self._choose()
-        self.offered = self._count(kind)
-        if kind != self._kind or self._subscription is None:
-            self.close()
-            self._kind = kind
-            self._since = self._looked = monotonic()
-            try:
-                self._subscription = self._subscribe(SubscriptionEventCallbacks(message_lost=self._on_lost))
-            except UnsupportedEventTypeError:  # by this middleware
-                self._subscription = self._subscribe(None)
+        if self._reader is not None:
+            self._reader.poll_events()
+        offers = {kind: self._offers(kind) for kind in self._names}
+        kind = self._choose(offers, max_age)
+        good = usable(kind, offers[kind])
+        self.offered = len(offers[kind])
+        latched = keeps_the_last(good)
+        if self._reader is None or kind != self._kind or latched != self._reader.latched:
+            self._listen(kind, latched)
 
     def close(self) -> None:
         """Stop listening."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
+        self._end_probe()
+        if self._reader is not None:
+            self._lost_before += self._reader.lost
+            self._reader.close()
+            self._reader = None
 
     def silence(self) -> str:
         """Why nothing more arrives; empty where something came a moment ago."""
-        if not self.publishers:
+        if self._reader is None or not self._reader.taken or not self.publishers:
             return self.diagnose()
         if self.silent_for <= 1.0:
             return ""
@@ -168,18 +121,10 @@ class ImageTopic:
 
     def diagnose(self) -> str:
         """Why nothing arrives, and what to do about it."""
-        if not self.publishers:
-            return f"nothing publishes {' or '.join(self.names)}: start the camera, or remap the topics"
-        lost = f" ({self.lost} images were lost on the way)" if self.lost else ""
-        published = f"{self.name} is published, but nothing arrives{lost}: "
-        if not self._count(self._kind or "raw"):
-            other = next(name for name in self.names if name != self.name)
-            return f"only {other} is published: set the parameter transport to auto, or publish {self.name}"
-        if self._reliable and self._best_effort():
-            return published + "its publisher is best effort; set the parameter reliability to best_effort"
-        if self._kind == "compressed":
-            return published + "wait a moment; if it stays so, check the camera's driver and the network"
-        return published + ("" if self.lost else "wait a moment; if it stays so, ") + LARGE_IMAGES
+        kind = self._kind or "raw"
+        latched = self._reader is not None and self._reader.latched
+        how = Listening(self._names, kind, self._reliable, latched, self.lost)
+        return why_nothing({kind: self._offers(kind) for kind in self._names}, how)
 
     def rivals(self, mixed: bool) -> str:
         """Who publishes where only one should; empty where at most one does.
@@ -187,58 +132,93 @@ class ImageTopic:
         Args:
             mixed: whether stamps of several clocks were seen.
         """
-        infos = self._node.get_publishers_info_by_topic(self.name)
-        if len(infos) < 2 and not mixed:
-            return ""
-        names = sorted({f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos})
-        who = f"{len(infos)} publishers send to {self.name} ({', '.join(names[:4])})"
-        if len(infos) < 2:
-            who = f"the stamps on {self.name} come from several clocks"
-        return f"{who}, so its images may be of different cameras: give each camera a topic of its own"
+        return who_else(self.name, self._offers(self._kind or "raw"), mixed)
 
-    def _subscribe(self, events: SubscriptionEventCallbacks | None) -> Subscription:
-        return self._node.create_subscription(
-            Image if self._kind == "raw" else CompressedImage,
-            self._relative[self._kind],
-            _ignore,
-            self._qos,
-            callback_group=self._group,
-            event_callbacks=events,
-        )
+    def _listen(self, kind: str, latched: bool) -> None:
+        probe = self._probe if self._probe is not None and kind != self._kind and not latched else None
+        if probe is not None:
+            self._probe = None
+        self.close()
+        self._kind = kind
+        self._reader = probe or self._open(kind, latched)
 
-    def _poll_events(self) -> None:
-        """Hear of lost samples and of publishers with another QoS. No public call takes an event either."""
-        for handler in () if self._subscription is None else self._subscription.event_handlers:
-            handler._ready_to_take_data = True
-            event = handler.take_data()
-            if getattr(event, "total_count_change", 0) > 0:
-                handler.callback(event)
+    def _open(self, kind: str, latched: bool) -> ImageReader:
+        message = Image if kind == "raw" else CompressedImage
+        return ImageReader(self._node, message, self._relative[kind], self._reliable, latched)
 
-    def _on_lost(self, event: Any) -> None:
-        self.lost += event.total_count_change
+    def _offers(self, kind: str) -> list[Offer]:
+        infos = self._node.get_publishers_info_by_topic(self._names[kind])
+        return [
+            Offer(
+                f"{info.node_namespace.rstrip('/')}/{info.node_name}",
+                info.topic_type,
+                info.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE,
+                info.qos_profile.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL,
+            )
+            for info in infos
+        ]
 
-    def _best_effort(self) -> bool:
-        """Whether no publisher offers the reliable delivery that we ask for."""
-        offers = [info.qos_profile.reliability for info in self._node.get_publishers_info_by_topic(self.name)]
-        return bool(offers) and QoSReliabilityPolicy.RELIABLE not in offers
-
-    def _choose(self) -> str:
+    def _choose(self, offers: dict[str, list[Offer]], max_age: float) -> str:
         if self._transport != "auto":
             return self._transport
-        published = {kind: self._count(kind) > 0 for kind in self._names}
-        if self._kind and published[self._kind] and self.silent_for > SILENCE:
+        published = {kind: bool(usable(kind, offers[kind])) for kind in self._names}
+        if self._kind and published[self._kind]:
             other = "compressed" if self._kind == "raw" else "raw"
-            if published[other] and not self._silent[other]:
-                self._silent[self._kind] = True
-                self._node.get_logger().warning(f"{self.diagnose()}. Now listening to {self._names[other]}")
+            wrong = self._wrong(max_age) if published[other] and not self._failed[other] else ""
+            if wrong:
+                self._failed[self._kind] = True
+                self._wait_longer()
+                self._say(f"{wrong}. Now listening to {self._names[other]}")
+            elif published[other] and self._failed[other] and self._healed(other):
+                self._failed[other] = False
+                self._say(f"{self._names[other]} arrives again. Now listening to it")
         for kind in ("raw", "compressed"):
-            if published[kind] and not self._silent[kind]:
+            if published[kind] and not self._failed[kind]:
                 return kind
         return self._kind or "raw"
 
-    def _count(self, kind: str) -> int:
-        return int(self._node.count_publishers(self._names[kind]))
+    def _wrong(self, max_age: float) -> str:
+        """Why the transport it listens to will not do; empty when it will."""
+        reader = self._reader
+        if reader is None or reader.latched:
+            return ""
+        sent, lost = reader.meter.counts(monotonic())
+        if lost >= LEAST_LOST and lost > LOSSY * sent:
+            return f"{lost} of {sent} images on {self.name} were lost on the way in the last seconds"
+        limit = SILENCE if max_age < 0 else min(SILENCE, max(1.0, max_age))
+        if self.silent_for > limit:
+            return self.silence() if reader.taken else self.diagnose()
+        return ""
 
+    def _healed(self, kind: str) -> bool:
+        """Whether a transport that failed works again: it is tried for some seconds, now and then."""
+        now, probe = monotonic(), self._probe
+        if probe is None:
+            if now >= self._probe_due:
+                self._probe_due = now + PROBE_SECONDS
+                self._probe = self._open(kind, False)
+            return False
+        probe.poll_events()
+        for _sample in probe.take():
+            pass
+        if now < self._probe_due:
+            return False
+        sent, lost = probe.meter.counts(now)
+        if probe.taken >= 2 and lost <= 0.05 * sent:
+            return True
+        self._wait_longer()
+        self._end_probe()
+        return False
 
-def _ignore(_: Any) -> None:
-    """The executor never calls it: see Unwatched."""
+    def _wait_longer(self) -> None:
+        """Before the next trial."""
+        self._probe_due = monotonic() + self._probe_wait
+        self._probe_wait = min(PROBE_AT_MOST, 2 * self._probe_wait)
+
+    def _end_probe(self) -> None:
+        if self._probe is not None:
+            self._probe.close()
+            self._probe = None
+
+    def _say(self, text: str) -> None:
+        self._node.get_logger().warning(text)
