@@ -17,6 +17,10 @@ BENCHMARKS = {
 }
 KINDS = {
     **BENCHMARKS,
+    "all": "every benchmark whose folder is below --data, then the report",
+    "report": "our rows beside the published ones, as a table and a picture",
+    "vqa": "your own exam: pictures, questions and answers from a JSON or CSV file",
+    "compare": "whether one model's answers are better than another's, or it is luck",
     "nano": "nano's exam: simulated scenes that no training has seen",
 }
 """What can be examined, as `mobilevlm eval --help` lists it."""
@@ -37,5 +41,5 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _module(kind: str) -> Any:
-    name = "benchmark" if kind in BENCHMARKS else kind
+    name = "benchmark" if kind in BENCHMARKS else {"all": "everything"}.get(kind, kind)
     return importlib.import_module(f"mobilevlm_ros.commands.eval.{name}")

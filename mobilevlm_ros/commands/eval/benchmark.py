@@ -14,10 +14,12 @@ from mobilevlm_ros.commands.eval.models import Bar, add_model_arguments, add_run
 from mobilevlm_ros.errors import OptionError
 
 if TYPE_CHECKING:
+    from mobilevlm_ros.engine.runtime import Runtime
     from mobilevlm_ros.evaluation.benchmarks.types import Benchmark, Dataset
     from mobilevlm_ros.evaluation.runner.agreement import Agreement
     from mobilevlm_ros.evaluation.runner.run import Outcome
 
+_LATENCY_TOKENS = 32  # of the measured answer
 _SHOWN = 10  # differing answers in the terminal
 
 
@@ -70,7 +72,22 @@ def ask(args: argparse.Namespace, benchmark: Benchmark, dataset: Dataset) -> lis
         label = f"{runtime.bundle.manifest.name} ({runtime.backend_name})"
         with Bar(benchmark, dataset, label) as bar:
             outcomes.append(run(benchmark, dataset, runtime, chosen, bar))
+        if not args.no_latency:
+            _measure(runtime, outcomes[-1].folder.parent, args.threads)
     return outcomes
+
+
+def _measure(runtime: Runtime, folder: Path, threads: int) -> None:
+    """Speed and memory beside the scores, once for each model."""
+    from mobilevlm_ros.evaluation.latency.measure import measure
+    from mobilevlm_ros.evaluation.report.runs import LATENCY
+    from mobilevlm_ros.evaluation.runner.journal import write_whole
+
+    path = folder / LATENCY
+    if not path.is_file():
+        print("measuring speed and memory ...", file=sys.stderr)
+        found = measure(lambda: runtime, tokens=_LATENCY_TOKENS, threads=threads)
+        write_whole(path, json.dumps(found.as_dict(), indent=1) + "\n")
 
 
 def report(args: argparse.Namespace, benchmark: Benchmark, outcomes: list[Outcome]) -> int:

@@ -59,6 +59,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard", default="1/1", metavar="I/N", help="only the I-th of N parts, for several machines"
     )
     running.add_argument(
+        "--no-latency",
+        action="store_true",
+        help="do not measure the model's speed and memory on this machine, once for each model",
+    )
+    running.add_argument(
         "--one-by-one",
         action="store_true",
         help="share nothing between questions about one picture: slow, for measuring",

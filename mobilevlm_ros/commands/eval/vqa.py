@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mobilevlm eval vqa EXAM`: your own pictures and questions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mobilevlm_ros.commands.eval.models import add_model_arguments, runtimes
+
+if TYPE_CHECKING:
+    from mobilevlm_ros.engine.runtime import Runtime
+    from mobilevlm_ros.evaluation.exam.questions import ExamQuestion
+    from mobilevlm_ros.evaluation.exam.score import Marked
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument(
+        "exam",
+        type=Path,
+        metavar="EXAM",
+        help="JSON, JSON Lines or CSV: image, question, and answer, answers or choices with answer; id, tags",
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="where its pictures are (default: beside the file)"
+    )
+    add_model_arguments(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="also write answers.jsonl, summary.json, failures.html and the diagrams, in a folder per model",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, as the last line")
+
+
+def main(args: argparse.Namespace) -> int:
+    """The figures go to stdout, progress to stderr."""
+    from mobilevlm_ros.evaluation.exam.questions import read_exam
+    from mobilevlm_ros.evaluation.exam.score import summary
+
+    questions = read_exam(args.exam, args.images)
+    results = []
+    for runtime in runtimes(args):
+        model_id, marked = _sit(runtime, questions)
+        told = {"exam": str(args.exam), "model_id": model_id, **summary(marked)}
+        results.append(told)
+        if args.out is not None:
+            _write(args.out / model_id, told, marked)
+        if not args.json:
+            print(_table(told))
+    if args.json:
+        print(json.dumps(results[0] if len(results) == 1 else {"models": results}))
+    return 0
+
+
+def _sit(runtime: Runtime, questions: list[ExamQuestion]) -> tuple[str, list[Marked]]:
+    from tqdm import tqdm
+
+    from mobilevlm_ros.evaluation.exam.score import sit
+    from mobilevlm_ros.evaluation.runner.identity import model_identity
+    from mobilevlm_ros.inference.assistant import Assistant
+
+    with tqdm(total=len(questions), desc="asking", unit="question", disable=None) as bar:
+
+        def on_answer(done: list[Marked]) -> None:
+            bar.set_postfix(accuracy=f"{sum(m.credit for m in done) / len(done):.3f}", refresh=False)
+            bar.update()
+
+        marked = sit(Assistant(runtime, fast_preprocessing=False), questions, on_answer)
+    return str(model_identity(runtime)["model_id"]), marked
+
+
+def _table(told: dict[str, Any]) -> str:
+    low, high = told["interval95"] or (float("nan"), float("nan"))
+    lines = [
+        f"{told['model_id']}: {told['questions']} questions",
+        f"accuracy         {told['accuracy']:.1f} %  (95 %: {low:.1f} to {high:.1f})",
+    ]
+    names = {"exact_match": "exact match", "vqa_accuracy": "VQA accuracy"}
+    lines += [f"{text:<16} {told[name]:.1f} %" for name, text in names.items() if told[name] is not None]
+    if told["choices"]:
+        c = told["choices"]
+        lines.append(
+            f"choices          {c['accuracy']:.1f} % of {c['questions']}, mean confidence "
+            f"{c['mean_confidence']:.1f} %, ECE {c['ece']:.3f}"
+        )
+    lines += [
+        f"  {tag:<14} {part['accuracy']:.1f} % of {part['questions']}" for tag, part in told["tags"].items()
+    ]
+    return "\n".join(lines)
+
+
+def _write(folder: Path, told: dict[str, Any], marked: list[Marked]) -> None:
+    """Files of ours in a folder of the model; an earlier run's are replaced."""
+    from mobilevlm_ros.evaluation import drawing
+    from mobilevlm_ros.evaluation.calibration import reliability_plot
+    from mobilevlm_ros.evaluation.exam.pages import abstention_plot, contact_sheet
+    from mobilevlm_ros.evaluation.exam.score import scored
+    from mobilevlm_ros.evaluation.runner.journal import write_whole
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        json.dumps(
+            {
+                "id": m.question.id,
+                "row": m.question.row,
+                "image": str(m.question.image),
+                "question": m.question.question,
+                "expected": list(m.question.answers),
+                "text": m.text,
+                "credit": m.credit,
+                "confidence": m.confidence,
+                "probabilities": list(m.probabilities),
+                "model_id": told["model_id"],
+            }
+        )
+        for m in marked
+    ]
+    write_whole(folder / "answers.jsonl", "\n".join(lines) + "\n")
+    write_whole(folder / "summary.json", json.dumps(told, indent=1) + "\n")
+    write_whole(folder / "failures.html", contact_sheet(marked, told["model_id"]))
+    drawing.save(abstention_plot(marked), folder / "abstention.png")
+    chosen = scored(marked)
+    if chosen:
+        drawing.save(reliability_plot.draw([("choices", chosen)]), folder / "reliability.png")

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sits an exam and scores it: right or wrong, calibrated or not, and what abstaining would be worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mobilevlm_ros.errors import EvaluationError, MobileVLMError
+from mobilevlm_ros.evaluation.benchmarks.vqa_accuracy import normalize, soft_scores
+from mobilevlm_ros.evaluation.calibration.temperature import ScoredAnswer, quality
+from mobilevlm_ros.evaluation.exam.questions import ExamQuestion
+from mobilevlm_ros.evaluation.statistics import Metric, interval
+from mobilevlm_ros.inference.assistant import Assistant
+from mobilevlm_ros.inference.types import Frame, Request
+from mobilevlm_ros.processing.image_file import read_picture
+
+PEOPLE = 3
+"""Answers of so many people make a soft accuracy (min(1, agreeing / 3)); fewer, an exact match."""
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A question with its answer.
+
+    Attributes:
+        credit: 0 to 1: exact match, or soft accuracy where PEOPLE or more answered.
+        exact: the normalised answer is one of the accepted ones.
+        confidence: 0 to 1, of the least sure token, or of the choice.
+        probabilities: of the choices, in their order.
+    """
+
+    question: ExamQuestion
+    text: str
+    credit: float
+    exact: bool
+    confidence: float
+    probabilities: tuple[float, ...]
+
+
+def sit(
+    assistant: Assistant,
+    questions: Sequence[ExamQuestion],
+    on_answer: Callable[[list[Marked]], object] = lambda done: None,
+) -> list[Marked]:
+    """Answers in the file's order; questions about one picture in a row, so that it is read once.
+
+    Raises EvaluationError that names the row whose picture or question cannot be used.
+    """
+    done: list[Marked] = []
+    order = sorted(range(len(questions)), key=lambda i: (str(questions[i].image), i))
+    frame, shown = None, None
+    for i in order:
+        question = questions[i]
+        try:
+            if frame is None or shown != question.image:
+                frame, shown = Frame(read_picture(question.image)), question.image
+            answer = assistant.ask(frame, Request(question.question, choices=question.choices))
+        except MobileVLMError as error:
+            raise EvaluationError(f"row {question.row}: {error}") from error
+        exact, credit = mark(question, answer.text)
+        probabilities = tuple(answer.choice_probabilities)
+        done.append(Marked(question, answer.text, credit, exact, answer.confidence, probabilities))
+        on_answer(done)
+    return sorted(done, key=lambda m: m.question.row)
+
+
+def mark(question: ExamQuestion, text: str) -> tuple[bool, float]:
+    """(exact match, credit) of an answer, after the normaliser of VQA."""
+    if question.choices:
+        right = text == question.answers[0]
+        return right, float(right)
+    given = normalize(text)
+    exact = given in {normalize(answer) for answer in question.answers}
+    if len(question.answers) >= PEOPLE:
+        return exact, soft_scores(question.answers).get(given, 0.0)
+    return exact, float(exact)
+
+
+def metric(marked: Sequence[Marked]) -> Metric:
+    """Mean credit in percent, resampled by picture."""
+    units: dict[str, list[float]] = {}
+    for m in marked:
+        sums = units.setdefault(str(m.question.image), [0.0, 0.0])
+        sums[0] += m.credit
+        sums[1] += 1
+    return Metric(
+        np.array(list(units.values()), np.float64).reshape(-1, 2),
+        lambda s: 100 * s[..., 0] / np.maximum(s[..., 1], 1),
+        tuple(units),
+    )
+
+
+def abstention_curve(marked: Sequence[Marked]) -> list[tuple[float, float, float]]:
+    """(threshold, coverage, accuracy): what is answered, and how much of it is right, at each threshold.
+
+    Answers less sure than the threshold are withheld, as by a request's abstain_threshold; the curve goes
+    from answering everything to answering only the surest. Equal confidences go together.
+    """
+    order = sorted(marked, key=lambda m: -m.confidence)
+    curve, credit = [], 0.0
+    for count, m in enumerate(order, 1):
+        credit += m.credit
+        if count == len(order) or order[count].confidence < m.confidence:
+            curve.append((m.confidence, count / len(order), credit / count))
+    return curve[::-1]
+
+
+def summary(marked: Sequence[Marked]) -> dict[str, Any]:
+    """For JSON: scores in percent with a 95 % interval, calibration, coverage, and the tags."""
+    free = [m for m in marked if not m.question.choices]
+    soft = [m for m in free if len(m.question.answers) >= PEOPLE]
+    chosen = [m for m in marked if m.question.choices]
+    curve = abstention_curve(marked)
+    told: dict[str, Any] = {
+        "questions": len(marked),
+        "accuracy": _percent(marked),
+        "interval95": interval(metric(marked)),
+        "exact_match": _mean([float(m.exact) for m in free]),
+        "vqa_accuracy": _percent(soft),
+        "choices": None,
+        # Of everything answered down to each threshold, mean of the errors: lower is better, 0 at best.
+        "area_under_risk_coverage": float(np.mean([1 - accuracy for _, _, accuracy in curve])),
+        "tags": {},
+    }
+    if chosen:
+        found = quality(scored(chosen))
+        told["choices"] = {
+            "questions": found.questions,
+            "accuracy": 100 * found.accuracy,
+            "mean_confidence": 100 * found.confidence,
+            "ece": found.ece,
+            "brier": found.brier,
+        }
+    for tag in sorted({tag for m in marked for tag in m.question.tags}):
+        part = [m for m in marked if tag in m.question.tags]
+        told["tags"][tag] = {"questions": len(part), "accuracy": _percent(part)}
+    return told
+
+
+def scored(marked: Sequence[Marked]) -> list[ScoredAnswer]:
+    """Those with choices, for reliability diagrams."""
+    return [
+        ScoredAnswer(m.probabilities, m.question.choices.index(m.question.answers[0]))
+        for m in marked
+        if m.question.choices
+    ]
+
+
+def _percent(marked: Sequence[Marked]) -> float | None:
+    return _mean([m.credit for m in marked])
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return 100 * sum(values) / len(values) if values else None

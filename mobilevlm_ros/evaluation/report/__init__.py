@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our rows beside the published ones: a table and a picture."""
