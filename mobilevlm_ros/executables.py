@@ -6,6 +6,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from mobilevlm_ros.arguments import tolerate_any_terminal
+
 ROS_PACKAGES = frozenset(
     [
         "action_msgs",
@@ -44,6 +46,7 @@ def mobilevlm_demo() -> int:
 
 
 def _run(name: str, module: str) -> int:
+    tolerate_any_terminal()
     try:
         main = importlib.import_module(module).main
     except ImportError as error:  # missing, or built for another Python

@@ -176,9 +176,11 @@ class MobileVLMNode(LifecycleNode):
         return super().on_error(state)
 
     def close(self, timeout: float) -> bool:
-        """Before the process ends: True if the inference thread ended within `timeout` seconds."""
+        """Before the process ends: True if all threads ended within `timeout` seconds."""
+        cameras = list(self.node_state.cameras.values())
         self._stop(_SHUT_DOWN)
-        return self.node_state.model.close(timeout) if self.node_state.model is not None else True
+        ended = self.node_state.model.close(timeout) if self.node_state.model is not None else True
+        return ended and not self.ask_server.decoding and not any(camera.decoding for camera in cameras)
 
     @property
     def busy(self) -> bool:

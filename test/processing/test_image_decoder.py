@@ -215,7 +215,7 @@ for name, data in HOSTILE.items():
     except ImageError as error:
         assert "needs more memory" not in str(error), (name, error)
         assert len(str(error)) < 400, error
-        assert time.process_time() - start < 3, (name, time.process_time() - start)
+        assert time.process_time() - start < 10, (name, time.process_time() - start)
     else:
         raise SystemExit(f"{name} was decoded")
 print(len(HOSTILE))
@@ -239,7 +239,7 @@ def test_too_many_bytes_are_refused_unread() -> None:
     start = time.process_time()
     with pytest.raises(ImageError, match=f"more than {MAX_BYTES}"):
         decode_image(memoryview(bytearray(MAX_BYTES + 1)))
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 10
 
 
 WHOLE = {kind: encoded(kind, cv2.resize(RGB, (64, 48))) for kind in ENCODINGS}

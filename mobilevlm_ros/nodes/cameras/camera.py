@@ -98,6 +98,11 @@ class Camera:
         """Publishers on its topics now, both transports together."""
         return self._topic.publishers
 
+    @property
+    def decoding(self) -> bool:
+        """Whether a picture is being decoded."""
+        return not self._decoder.idle
+
     def refresh(self) -> None:
         """Take what arrived, and listen where something is published."""
         with self._lock:

@@ -52,6 +52,11 @@ class FrameDecoder:
         self._decoding = None  # what failed is remembered, so that it is not tried again
         return rgb
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being decoded."""
+        return self._pool.idle
+
     def close(self) -> None:
         """End the thread."""
         self._pool.close()

@@ -94,6 +94,11 @@ class AskServer:
         self._frames.look()  # those that wait for a frame go on, and see that they were cancelled
 
     @property
+    def decoding(self) -> bool:
+        """Whether a picture of a request is being decoded."""
+        return not self._decoding.idle
+
+    @property
     def busy(self) -> bool:
         """Whether a question is on its way."""
         return bool(self._contexts)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -32,8 +33,8 @@ _SPARE = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _HOLE = bytes(16)
 """Zeros that no scan holds whose code of all zeros is not the end of a block: each block has some ones."""
 
-_FIRST = {0: 0x01, 1: 0x00}
-"""AC tables of annex K.3.3, which motion JPEG leaves out, to the symbol whose code is all zeros."""
+_FIRST = {(1, 0): 1, (1, 1): 0}
+"""Tables of annex K.3.3, which motion JPEG leaves out: (class, identifier) to the symbol of code zero."""
 
 # Markers of table B.1.
 _SOS, _EOI, _APP1, _DNL, _DHT = 0xDA, 0xD9, 0xE1, 0xDC, 0xC4
@@ -55,7 +56,7 @@ def read_header(data: bytes) -> ImageHeader:
     """Walks all markers to the end of the picture. Raises ImageError."""
     at, scans, coded, turn = 2, 0, 0, 1
     frame: _Frame | None = None
-    first = dict(_FIRST)  # AC table to the symbol whose code is all zeros
+    first = dict(_FIRST)
     dense = False
     for _ in range(MAX_SEGMENTS):
         fill = _FILL.match(data, at)
@@ -104,7 +105,7 @@ def read_header(data: bytes) -> ImageHeader:
             if following is None:
                 truncated("JPEG")
             coded += following.start() - at
-            dense = frame.baseline and any(first.get(table, 0) for table in _tables(segment))
+            dense = _is_dense(segment, frame.baseline, first)
             hole = data.find(_HOLE, at, following.start()) if dense else -1
             if hole >= 0 and data[hole : following.start()].strip(b"\0"):
                 damaged("JPEG", f"a hole of zeros at byte {hole}")
@@ -145,19 +146,22 @@ def _decode(data: bytes, header: ImageHeader, colors: str) -> NDArray[np.uint8]:
     damaged("JPEG", reason)
 
 
-def _first_symbols(segment: bytes) -> dict[int, int]:
-    """AC table to its first symbol, of a table segment (T.81, B.2.4.2). Damaged ones the decoder refuses."""
+def _first_symbols(segment: bytes) -> dict[tuple[int, int], int]:
+    """(Class, identifier) of a Huffman table to its first symbol, whose code is all zeros (T.81, B.2.4.2)."""
     found, at = {}, 0
-    while at + 17 < len(segment):
-        if segment[at] >> 4 == 1:
-            found[segment[at] & 15] = segment[at + 17]
+    while at + 17 < len(segment):  # what is damaged here, the decoder refuses
+        found[segment[at] >> 4, segment[at] & 15] = segment[at + 17]
         at += 17 + sum(segment[at + 1 : at + 17])
     return found
 
 
-def _tables(scan: bytes) -> list[int]:
-    """AC tables of a scan's components (T.81, B.2.3)."""
-    return [table & 15 for table in scan[2 : 1 + 2 * scan[0] : 2]] if scan else []
+def _is_dense(scan: bytes, baseline: bool, first: Mapping[tuple[int, int], int]) -> bool:
+    """Whether no encoder writes many zeros in this scan (its header: T.81, B.2.3): the code of all zeros is
+    not the end of a block of some component, so a block in which nothing happens holds some ones. Progressive
+    scans may hold long runs of correction bits.
+    """
+    tables = scan[2 : 1 + 2 * scan[0] : 2] if scan else b""
+    return baseline and any(first.get((1, table & 15), 0) for table in tables)
 
 
 def _frame(marker: int, segment: bytes) -> _Frame:

@@ -18,9 +18,10 @@ from mobilevlm_ros.processing.image_formats.header import ImageHeader, damaged, 
 MAX_CHUNKS = 256
 
 _SPARE = 6
-"""Bytes that an encoder may leave over at the end of a partition. libwebp leaves at most 3 (over 2 000
-pictures of all its methods and qualities).
-"""
+"""Bytes that an encoder may leave over at the end of a partition. libwebp was seen to leave up to 3."""
+
+_LEAST = 40
+"""Bytes of a frame from which on that is looked at; OpenCV wants 32 of any file."""
 
 _Chunk = tuple[bytes, int, int]
 
@@ -122,6 +123,8 @@ def _shortened(data: bytes) -> Iterator[bytes]:
     """
     for name, start, length in _chunks(data):
         frame = data[start : start + length]
+        if length < _LEAST:
+            continue
         if name == b"VP8 ":
             tag = _le(frame, 0, 3)
             first = tag >> 5  # bytes of the first partition (RFC 6386, section 9.1)
@@ -132,7 +135,7 @@ def _shortened(data: bytes) -> Iterator[bytes]:
                 )
             if length - first - 10 > _SPARE:
                 yield _riff(name, frame[:-_SPARE])
-        elif name == b"VP8L" and length > 5 + _SPARE:
+        elif name == b"VP8L":
             yield _riff(name, frame[:-_SPARE])
 
 
