@@ -53,6 +53,7 @@ class DataSettings:
     long_samples: Literal["refuse", "skip", "truncate"] = _setting(
         "refuse", "samples longer than the context: stop, leave out, or cut as the official run does"
     )
+    mixture: str = _setting("", "sources of token shards and their weights, e.g. wiki=4.5 c4=15; empty: all")
     workers: int = _setting(
         2, "processes that prepare batches; 0 prepares them in the training process", 0, 256
     )
@@ -62,8 +63,10 @@ class DataSettings:
 class OptimizerSettings:
     """AdamW, as the official run sets it."""
 
-    learning_rate: float = _setting(2e-4, "peak rate", 0)
-    projector_learning_rate: float | None = _setting(None, "peak rate of the projector; null: the same", 0)
+    learning_rate: float = _setting(2e-4, "rate after the warm-up, the highest", 0)
+    projector_learning_rate: float | None = _setting(
+        None, "the same for the projector; null: learning_rate", 0
+    )
     weight_decay: float = _setting(0.0, "of all but LayerNorms and biases", 0)
     beta1: float = _setting(0.9, "decay of the mean gradient", 0, 1)
     beta2: float = _setting(0.999, "decay of the mean squared gradient", 0, 1)

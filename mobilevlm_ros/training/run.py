@@ -10,31 +10,29 @@ import json
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import DataLoader
 
 from mobilevlm_ros.checkpoints.checkpoint import save
 from mobilevlm_ros.errors import MobileVLMError, RecipeError, TrainingError
 from mobilevlm_ros.model.config import MobileVLMConfig
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 from mobilevlm_ros.processing.tokenizer import TOKENIZER
-from mobilevlm_ros.training.data.batch import Batch, Collate
 from mobilevlm_ros.training.data.dataset import ConversationDataset, Pictures, open_dataset
-from mobilevlm_ros.training.data.sampler import batches_of, epoch_order
+from mobilevlm_ros.training.data.shards import TokenDataset
 from mobilevlm_ros.training.estimate import count_parameters, estimate_memory
 from mobilevlm_ros.training.lora import ADAPTER_CONFIG, save_adapters
 from mobilevlm_ros.training.metrics import Metrics, plot_loss
 from mobilevlm_ros.training.objective import LanguageModel, Objective
 from mobilevlm_ros.training.parallel import Processes
+from mobilevlm_ros.training.plan import Plan
 from mobilevlm_ros.training.recipe import RECIPE, Recipe, read_yaml
 from mobilevlm_ros.training.results import save_language_model, say_sample
-from mobilevlm_ros.training.start import Start, load_start, open_start
+from mobilevlm_ros.training.start import Start, load_start, open_start, random_start
 from mobilevlm_ros.training.state import list_checkpoints, load_checkpoint, save_checkpoint, trained_tensors
 from mobilevlm_ros.training.trainer import Trainer, choose_trained
 from mobilevlm_ros.version import __version__
@@ -54,67 +52,6 @@ def resumed_recipe(run: Path) -> dict[str, Any]:
     """The recipe that a run folder was made with."""
     check_output(run, resume=True)
     return read_yaml(run / RECIPE)
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Which samples go into which batch of which step: the same for any number of processes.
-
-    `batches_per_step`: accumulation steps times processes. The official sampler groups by processes alone;
-    with
-    one accumulation step that is the same.
-    """
-
-    dataset: ConversationDataset
-    recipe: Recipe
-    batches_per_step: int
-
-    @functools.cached_property
-    def per_epoch(self) -> int:
-        """Batches; an epoch ends with a whole step, for which its first batches come again."""
-        batches = -(-len(self.dataset) // self.recipe.batch.size)
-        return batches + -batches % self.batches_per_step
-
-    @property
-    def steps(self) -> int:
-        schedule = self.recipe.schedule
-        return schedule.steps or max(1, round(schedule.epochs * self.per_epoch / self.batches_per_step))
-
-    def batches(self, first: int) -> Iterator[list[int]]:
-        """The run's batches from number `first` on, epoch after epoch without end."""
-        data, batch = self.recipe.data, self.recipe.batch.size
-        epoch, skipped = divmod(first, self.per_epoch)
-        while True:
-            order = epoch_order(
-                self.dataset.lengths,
-                batch,
-                self.batches_per_step,
-                self.recipe.run.seed,
-                epoch,
-                grouped=data.group_by_modality,
-            )
-            yield from batches_of(order, batch, self.batches_per_step)[skipped:]
-            epoch, skipped = epoch + 1, 0
-
-    def load(self, first_step: int, steps: int, processes: Processes) -> Iterator[list[Batch]]:
-        """This process's batches of each step from `first_step` to before `steps`: batch j is process j mod
-        n's."""
-        recipe = self.recipe
-        each = self.batches_per_step // processes.count
-        stream = self.batches(first_step * self.batches_per_step)
-        wanted = [next(stream) for _ in range((steps - first_step) * self.batches_per_step)]
-        loader = DataLoader(
-            self.dataset,
-            batch_sampler=wanted[processes.rank :: processes.count],
-            collate_fn=Collate(self.dataset.tokenizer.unk_id, recipe.data.max_length),
-            num_workers=recipe.data.workers,
-            multiprocessing_context="spawn" if recipe.data.workers else None,
-            persistent_workers=False,
-            pin_memory=processes.device.type == "cuda",
-        )
-        batches = iter(loader)
-        for _ in range(first_step, steps):
-            yield [next(batches) for _ in range(each)]
 
 
 def train(
@@ -155,7 +92,10 @@ def _train(recipe: Recipe, run: Path, resume: bool, dry_run: bool, bar: bool, pr
     if processes.first and not resume:
         _write_run(run, recipe, start, processes)
     processes.barrier()
-    model = load_start(start, recipe.run.seed)
+    if recipe.stage == "pretrain-llm":
+        model: MobileVLM | LanguageModel = random_start(start, recipe.run.seed)
+    else:
+        model = load_start(start, recipe.run.seed)
     choose_trained(model, recipe)
     if recipe.run.gradient_checkpointing:
         for layer in model.model.layers:
@@ -203,7 +143,8 @@ def _loop(trainer: Trainer, plan: Plan, run: Path, first: int, bar: bool) -> Non
             finished = number + 1
             if finished % settings.save_every == 0 or finished == steps:
                 save_checkpoint(trainer, run, finished, settings.keep)
-            if settings.sample_every and finished % settings.sample_every == 0 and not processes.many:
+            due = settings.sample_every and finished % settings.sample_every == 0 and not processes.many
+            if due and isinstance(plan.dataset, ConversationDataset):
                 metrics.say(say_sample(trainer, plan.dataset, run, finished))
         if ignored:
             metrics.say(f"{ignored} samples taught nothing; they are named above")
@@ -222,10 +163,12 @@ class _Silent:
     def say(self, text: str) -> None: ...
 
 
-def _open_data(recipe: Recipe, start: Start, report: Any) -> ConversationDataset:
+def _open_data(recipe: Recipe, start: Start, report: Any) -> ConversationDataset | TokenDataset:
     data = recipe.data
     if not data.path:
         raise RecipeError("the recipe names no data; give --data, a file of conversations")
+    if recipe.stage == "pretrain-llm":
+        return TokenDataset(Path(data.path), start.tokenizer, data.max_length, data.mixture)
     pictures = Pictures.of(start.config) if isinstance(start.config, MobileVLMConfig) else None
     return open_dataset(
         Path(data.path),
