@@ -97,7 +97,7 @@ class BatchSettings:
 class LoraSettings:
     """Low-rank adapters on every matrix of the language model's layers."""
 
-    r: int = _setting(128, "rank", 1, 4096)
+    r: int = _setting(128, "rank of the adapters", 1, 4096)
     alpha: float = _setting(256, "scale; adapters add alpha / r of what they compute", 0)
     dropout: float = _setting(0.05, "share of the adapters' inputs that is dropped", 0, 0.99)
 
