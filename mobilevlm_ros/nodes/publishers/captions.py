@@ -10,6 +10,7 @@ from typing import Any
 
 from mobilevlm_msgs.msg import Caption
 from rclpy.node import Node
+from std_msgs.msg import String
 
 from mobilevlm_ros.errors import Busy, MobileVLMError, RequestCancelled
 from mobilevlm_ros.inference.assistant import with_queue_time
@@ -44,7 +45,7 @@ class _Subject:
 
 
 class Captioner:
-    """Publishes ~/captions. Created when the node is configured, at work while it is active.
+    """Publishes ~/captions, and ~/caption_text for programs without our messages. Created when the node is configured, at work while it is active.
 
     Attributes:
         made: captions published.
@@ -68,6 +69,7 @@ class Captioner:
         self._statistics = statistics
         self._other_listeners = listeners
         self._captions = node.create_publisher(Caption, "~/captions", 10)
+        self._texts = node.create_publisher(String, "~/caption_text", 10)
         self._subjects: dict[str, _Subject] = {}
         self._listened = 0
         self.made = self.dropped = self.skipped = 0
@@ -84,6 +86,7 @@ class Captioner:
         """Remove the topic."""
         self.stop()
         self._node.destroy_publisher(self._captions)
+        self._node.destroy_publisher(self._texts)
 
     def latest(self, camera: str) -> tuple[Frame, Answer] | None:
         """The last caption of a camera, and the frame that it is about."""
@@ -97,7 +100,8 @@ class Captioner:
 
     def tick(self) -> None:
         """Submit what is due; call it often (it costs next to nothing)."""
-        listened = self._captions.get_subscription_count() + self._other_listeners()
+        listened = sum(topic.get_subscription_count() for topic in (self._captions, self._texts))
+        listened += self._other_listeners()
         if listened > self._listened:  # a new listener has not heard what was said before
             for subject in self._subjects.values():
                 subject.gate.forget()
@@ -165,6 +169,9 @@ class Captioner:
         if not self._subjects or not answer.text:
             return
         self.made += 1
+        if self._texts.get_subscription_count():
+            camera = made.frame.camera
+            self._texts.publish(String(data=f"{camera}: {answer.text}" if camera else answer.text))
         self._captions.publish(
             Caption(
                 header=header_of(made.frame),

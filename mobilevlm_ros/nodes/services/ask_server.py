@@ -107,6 +107,7 @@ class AskServer:
         """End the questions whose client has left; call it about once a second."""
         if self._contexts:
             self._clients.look(list(self._contexts.values()))
+            self._frames.look()
 
     @property
     def waiting(self) -> int:
@@ -147,6 +148,7 @@ class AskServer:
         context = self._contexts.get(bytes(goal.goal_id.uuid))
         if context is not None:
             context.cancel()
+            self._frames.look()
         return CancelResponse.ACCEPT
 
     async def _serve(
@@ -235,7 +237,8 @@ class AskServer:
         places = 0 if model is None else model.places - model.scheduler.waiting(Priority.QUESTION)
         cameras = [question.camera for question in questions if question.camera is not None]
         ready = lambda: any(self._ready(question, context) for question in questions)  # noqa: E731
-        await self._frames.until(ready, cameras, questions[0].source, places)
+        end = context.arrival + min(question.patience for question in questions)
+        await self._frames.until(ready, cameras, questions[0].source, places, end)
 
     async def _decode(self, question: AskRequest, context: RequestContext) -> None:
         """Decode the picture that a request carries, before its turn comes and off this thread."""
@@ -266,10 +269,7 @@ class AskServer:
         model = self._node_state.model
         if model is None or self._node_state.status.code != Status.OK or context.cancelled:
             return True
-        limit = question.wait_for_frame
-        if question.timeout is not None:
-            limit = min(limit, question.timeout)
-        over = monotonic() - context.arrival >= limit
+        over = monotonic() - context.arrival >= question.patience
         # A frame meant by its stamp is looked for at once, so that it cannot leave the history meanwhile.
         ready = question.ready(model.loaded.sessions) if question.stamp_ns or not over else True
         return ready or over

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
@@ -27,6 +28,7 @@ class _Waiter:
     source: str
     cameras: Sequence[Camera]
     ready: Callable[[], bool]
+    end: float  # monotonic
     over: Future = field(default_factory=Future)
     gave_way: bool = False
 
@@ -44,6 +46,7 @@ class FrameQueue:
         self._group = group
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._waiting: list[_Waiter] = []
+        self._taken: dict[Camera, int] = {}  # by camera that is waited for: frames at the last look
         self._timer: Any = None
 
     def __len__(self) -> int:
@@ -51,16 +54,18 @@ class FrameQueue:
         return len(self._waiting)
 
     async def until(
-        self, ready: Callable[[], bool], cameras: Sequence[Camera], source: str, places: int
+        self, ready: Callable[[], bool], cameras: Sequence[Camera], source: str, places: int, end: float
     ) -> None:
-        """Wait until `ready` holds. It is asked at once, and then after each look at the cameras.
+        """Wait until `ready` holds. It is asked at once, whenever one of the cameras has a new frame, at the
+        end, and by `look`.
 
         Args:
-            ready: whether to wait no longer.
+            ready: whether to wait no longer; true from `end` on.
             cameras: that are waited for.
             source: whose request it is. Where the queue is full, the newest request of the source that has
                 the most waiting gives way to a source that has at least two fewer.
             places: requests that may wait at a time.
+            end: of the wait, monotonic seconds.
 
         Raises:
             Busy: the queue is full, or this request gave way to another one.
@@ -71,10 +76,12 @@ class FrameQueue:
             return
         if len(self._waiting) >= places and not self._give_way(source):
             raise Busy(f"{len(self._waiting)} requests wait for a frame already: ask again later")
-        waiter = _Waiter(source, cameras, ready)
+        waiter = _Waiter(source, cameras, ready, end)
         self._waiting.append(waiter)
         if self._timer is None:
-            self._timer = self._node.create_timer(LOOK_PERIOD, self.look, self._group, clock=self._steady)
+            self._timer = self._node.create_timer(
+                LOOK_PERIOD, self._look_at_cameras, self._group, clock=self._steady
+            )
         await waiter.over
         if waiter.gave_way:
             raise Busy("gave way to others' requests while it waited for a frame: ask again later")
@@ -84,11 +91,22 @@ class FrameQueue:
         self._give_way(None)
 
     def look(self) -> None:
-        """Look at the cameras once, and let those go on whose frame has come."""
-        for camera in {camera for waiter in self._waiting for camera in waiter.cameras}:
-            camera.refresh()
+        """Ask everybody who waits: something else than a frame has changed, such as a request's cancel."""
         for waiter in [waiter for waiter in self._waiting if waiter.ready()]:
             self._end(waiter)
+
+    def _look_at_cameras(self) -> None:
+        """Let those go on whose frame has come, or whose wait is over."""
+        cameras = {camera for waiter in self._waiting for camera in waiter.cameras}
+        for camera in cameras:
+            camera.refresh()
+        taken = {camera: camera.counters.taken for camera in cameras}
+        new = {camera for camera in cameras if taken[camera] != self._taken.get(camera)}
+        self._taken = taken
+        now = monotonic()
+        for waiter in list(self._waiting):
+            if (now >= waiter.end or not new.isdisjoint(waiter.cameras)) and waiter.ready():
+                self._end(waiter)
 
     def _give_way(self, source: str | None) -> bool:
         """Whether somebody gave way to a request of this source; to None anybody does."""

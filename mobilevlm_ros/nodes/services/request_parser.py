@@ -79,6 +79,11 @@ class AskRequest:
         return f"session {self.session}" if self.session else f"camera {self.label}"
 
     @property
+    def patience(self) -> float:
+        """Seconds from its arrival for which it waits for a frame."""
+        return min(self.wait_for_frame, math.inf if self.timeout is None else self.timeout)
+
+    @property
     def label(self) -> str:
         """Name of the camera for the response."""
         return self.camera.name if self.camera is not None else str(self.fields.camera)

@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from mobilevlm_msgs.msg import Caption
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import String
 
 from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
 
@@ -45,6 +46,17 @@ def test_captions_carry_the_header_of_their_picture(graph, node) -> None:
 def test_every_camera_is_captioned(graph, node) -> None:
     with heard(graph, Caption, "/mobilevlm/captions") as captions:
         graph.until(lambda: {"", "photo"} <= {c.camera for c in captions}, "captions of both cameras")
+
+
+def test_captions_are_plain_text_too_for_who_listens_to_that_alone(graph, node) -> None:
+    with heard(graph, String, "/mobilevlm/caption_text") as texts:
+        of_photo = lambda: [text for text in texts if text.data.startswith("photo: ")]  # noqa: E731
+        graph.until(lambda: of_photo() and len(of_photo()) < len(texts), "texts of both cameras")
+        alone = len(texts)
+        with heard(graph, Caption, "/mobilevlm/captions") as captions:
+            told = lambda: {f"{c.camera}: {c.text}" if c.camera else c.text for c in captions}  # noqa: E731
+            later = lambda: {text.data for text in texts[alone:]}  # noqa: E731
+            graph.until(lambda: len(told() & later()) >= 1, "a caption that came as text too")
 
 
 def test_the_annotated_image_is_the_picture_with_bands(graph, node) -> None:
