@@ -45,7 +45,8 @@ class _Subject:
 
 
 class Captioner:
-    """Publishes ~/captions, and ~/caption_text for programs without our messages. Created when the node is configured, at work while it is active.
+    """Publishes ~/captions, and ~/caption_text for programs without our messages. Created when the node is
+    configured, at work while it is active.
 
     Attributes:
         made: captions published.
