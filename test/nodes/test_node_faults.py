@@ -58,14 +58,15 @@ class InProcess:
     """The node, spun by a thread of its own, and a client."""
 
     def __init__(self, bundle: Path) -> None:
-        rclpy.init(args=["--ros-args", "-p", f"bundle:={bundle}", "-p", "threads:=1"])
+        own = ["-r", "__ns:=/faulty"]  # other tests' nodes serve /ask_image
+        rclpy.init(args=["--ros-args", *own, "-p", f"bundle:={bundle}", "-p", "threads:=1"])
         self.node = mobilevlm_node.MobileVLMNode("faulty")
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.spin)
         self.thread.start()
-        self.client = AskImageClient()
+        self.client = AskImageClient("/faulty/ask_image")
 
     def spin(self) -> None:
         while not self.stop.is_set():
@@ -118,7 +119,7 @@ def test_a_panic_while_a_bundle_is_loaded_keeps_the_old_one(
 
     monkeypatch.setattr(reload_server, "load_bundle", panics)
     node = running.client.node
-    client = node.create_client(ReloadBundle, "/faulty/reload_bundle")
+    client = node.create_client(ReloadBundle, "/faulty/faulty/reload_bundle")
     assert client.wait_for_service(LIMIT)
     future = client.call_async(ReloadBundle.Request())
     for _ in range(600):
