@@ -29,17 +29,20 @@ class ClientWatch:
         self._action = f"rq{node.resolve_topic_name(action)}/_action/send_goalRequest"
 
     def look(self, contexts: Iterable[RequestContext]) -> None:
-        """Cancel what nobody waits for."""
-        known: dict[str, frozenset[bytes]] = {}
+        """Cancel what nobody waits for: at the second look without its client, at the earliest."""
+        if not self._node.get_subscriptions_info_by_topic(self._service, no_mangle=True):
+            return  # not even our own end is known by this name
+        now = {topic: self._clients(topic) for topic in (self._service, self._action)}
         for context in contexts:
-            topic = self._service if context.goal is None else self._action
-            if topic not in known:
-                found = self._node.get_publishers_info_by_topic(topic, no_mangle=True)
-                known[topic] = frozenset(bytes(info.endpoint_gid) for info in found)
+            clients = now[self._service if context.goal is None else self._action]
             if context.clients is None:
-                context.clients = known[topic] or None
+                context.clients = clients
                 continue
-            context.clients &= known[topic]
+            context.clients = context.clients & clients if context.clients else clients
             if not context.clients and not context.cancelled:
                 self._node.get_logger().info("a question ends, because its client has left")
                 context.cancel()
+
+    def _clients(self, topic: str) -> frozenset[bytes]:
+        found = self._node.get_publishers_info_by_topic(topic, no_mangle=True)
+        return frozenset(bytes(info.endpoint_gid) for info in found)

@@ -143,7 +143,7 @@ class RequestContext:
         goal: handle of the action's goal; None for the service.
         arrival: monotonic seconds.
         pending: the one under way.
-        clients: ids of those in the graph that may have sent it; None = not known.
+        clients: ids of those in the graph that may have sent it; None = not looked yet.
     """
 
     goal: Goal | None = None

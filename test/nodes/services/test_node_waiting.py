@@ -83,6 +83,23 @@ def test_a_client_that_vanishes_holds_no_place(waiting: Any, tmp_path: Path) -> 
     node.destroy_subscription(subscription)
 
 
+def test_a_client_that_leaves_at_once_holds_no_place(waiting: Any) -> None:
+    """It is gone before anybody has looked who there is."""
+    before = waiting.child.log().count("its client has left")
+    done = subprocess.run(
+        [sys.executable, "-c", VANISHES],
+        input="\n",
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        timeout=90,
+        check=True,
+    )
+    assert done.stdout == "accepted\n"
+    ended = lambda: waiting.child.log().count("its client has left") > before  # noqa: E731
+    waiting.graph.until(ended, "the end of the question")
+
+
 def test_no_more_wait_than_the_queue_holds_and_sources_share_it(waiting: Any) -> None:
     graph = waiting.graph
     flood = [waiting.asking.call_async(long_wait(session="flood")) for _ in range(PLACES + 3)]
