@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from mobilevlm_ros.errors import OptionError
+from mobilevlm_ros.files.small_file import expanded
 from mobilevlm_ros.nodes.model_manager import LiveSettings, Settings
 from mobilevlm_ros.nodes.node_state import NodeState
 from mobilevlm_ros.nodes.parameters.table import SPECS
@@ -23,7 +24,8 @@ _LIVE = frozenset(field.name for field in fields(LiveSettings))
 
 def read_settings(node: Node) -> Settings:
     """As the node's parameters say now."""
-    return _read(Settings, lambda name: node.get_parameter(name).value, live=_live(node))
+    paths = {name: expanded(node.get_parameter(name).value) for name in ("bundle", "presets_file")}
+    return _read(Settings, lambda name: node.get_parameter(name).value, **paths, live=_live(node))
 
 
 def default_settings(**values: Any) -> Settings:

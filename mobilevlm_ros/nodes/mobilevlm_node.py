@@ -83,7 +83,9 @@ class MobileVLMNode(LifecycleNode):
         self.in_transition = False
         self.callback_faults = 0
         self._declared = Parameters(self, lambda: self.node_state.model is None)
-        self._monitors_file = MonitorsFile(self, lambda: self.node_state.model is None)
+        self._monitors_file = MonitorsFile(
+            self, lambda: self.node_state.model is None, self._declared.allowed
+        )
         self._live = LiveParameters(self, self.node_state)
         self._redelivery = Redelivery(self)
         self.ask_server = AskServer(self, self.node_state, self._redelivery)

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from mobilevlm_ros.errors import ConfigurationError, QuestionError
+from mobilevlm_ros.files.small_file import read_small_file
 from mobilevlm_ros.inference.types import Request
 from mobilevlm_ros.inference.validate import MAX_QUESTION, check_choices, check_system_prompt, clean_text
 
@@ -102,13 +103,7 @@ def load_monitors(path: str | Path) -> list[Monitor]:
     Raises:
         ConfigurationError: with the file, the line, the field, and what to do.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise ConfigurationError(f"monitors file {path} cannot be read: {error}") from error
-    return parse_monitors(content, str(path))
+    return parse_monitors(read_small_file(path, MAX_BYTES, "monitors file"), str(path))
 
 
 def parse_monitors(content: bytes, name: str = "monitors.yaml") -> list[Monitor]:
@@ -120,7 +115,7 @@ def parse_monitors(content: bytes, name: str = "monitors.yaml") -> list[Monitor]
     try:
         root = yaml.compose(content.decode("utf-8"), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = _reason(error)  # never a line of the file, which may be another one by mistake
         raise ConfigurationError(f"monitors file {name} is not YAML: {reason}") from error
     reader = _Reader(name)
     if root is None:
@@ -138,6 +133,13 @@ def parse_monitors(content: bytes, name: str = "monitors.yaml") -> list[Monitor]
         if count > 1:
             raise reader.error(entries, f"{count} monitors are called {repeated!r}: give each its own name")
     return monitors
+
+
+def _reason(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return f"{type(error).__name__} while it was read"
+    return f"line {mark.line + 1}, column {mark.column + 1} cannot be read as `field: value` lines or a list"
 
 
 class _Reader:

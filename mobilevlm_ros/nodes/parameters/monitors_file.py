@@ -12,6 +12,7 @@ from rclpy.parameter import Parameter
 
 from mobilevlm_ros.errors import ConfigurationError
 from mobilevlm_ros.inference.monitoring.monitors import Monitor, load_monitors, resolve
+from mobilevlm_ros.nodes.parameters.allowed_paths import AllowedPaths
 
 NAME = "monitors_file"
 
@@ -22,10 +23,12 @@ class MonitorsFile:
 
     Args:
         is_unconfigured: whether the parameter `cameras` may still change, so that monitors may name others.
+        allowed: the paths that may be set over the graph.
     """
 
-    def __init__(self, node: Node, is_unconfigured: Callable[[], bool]) -> None:
+    def __init__(self, node: Node, is_unconfigured: Callable[[], bool], allowed: AllowedPaths) -> None:
         self._node = node
+        self._allowed = allowed
         self._is_unconfigured = is_unconfigured
         self._changed: tuple[str, list[Monitor]] | None = None
         node.add_on_set_parameters_callback(self._on_set)
@@ -49,6 +52,8 @@ class MonitorsFile:
     def _on_set(self, changes: Sequence[Parameter[Any]]) -> SetParametersResult:
         for change in changes:
             if change.name == NAME:
+                if refusal := self._allowed.refusal(NAME, change.value):
+                    return SetParametersResult(successful=False, reason=refusal)
                 try:
                     monitors = _load(change.value)
                     if not self._is_unconfigured():

@@ -17,6 +17,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from mobilevlm_ros.nodes.parameters.allowed_paths import FILES, AllowedPaths
 from mobilevlm_ros.nodes.parameters.table import SPECS, Spec
 
 _BY_NAME = {spec.name: spec for spec in SPECS}
@@ -35,6 +36,9 @@ class Parameters:
 
     Args:
         is_unconfigured: whether parameters that are not live may change now.
+
+    Attributes:
+        allowed: the paths that may be set over the graph.
     """
 
     def __init__(self, node: Node, is_unconfigured: Callable[[], bool]) -> None:
@@ -44,6 +48,8 @@ class Parameters:
         self._unusable: dict[str, str] = {}  # by name: why the value it was started with could not be taken
         for spec in SPECS:
             self._declare(spec)
+        value = {name: node.get_parameter(name).value for name in ("allowed_paths", *FILES)}
+        self.allowed = AllowedPaths(value["allowed_paths"], [value[name] for name in FILES])
         # After the declarations: `problems` tells what is wrong with the values they come with.
         node.add_on_set_parameters_callback(self._on_set)
 
@@ -101,10 +107,13 @@ class Parameters:
             return ""
         # `ros2 param load` sets every parameter of a file, those that stay as they are too.
         same = value == self._node.get_parameter(name).value
+        if name == "allowed_paths" and not same:
+            return "allowed_paths is given when the node starts, not over the graph"
         if not (spec.live or same or self._storing or self._is_unconfigured()):
             hint = ", or call the service ~/reload_bundle" if name in ("bundle", "backend") else ""
             return f"{name} takes effect when the node is configured: deactivate and clean it up first{hint}"
-        return problem(name, value)
+        outside = "" if same or self._storing else self.allowed.refusal(name, value)
+        return outside or problem(name, value)
 
 
 def converted(value: Any, default: Any) -> Any:

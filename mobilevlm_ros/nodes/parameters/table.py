@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rclpy.exceptions import InvalidTopicNameException
@@ -13,7 +14,7 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from mobilevlm_ros.errors import ConfigurationError, QuestionError
 from mobilevlm_ros.inference.assistant import CAPTION_PROMPT
-from mobilevlm_ros.inference.validate import MAX_QUESTION, MAX_TOKENS, check_system_prompt
+from mobilevlm_ros.inference.validate import MAX_QUESTION, MAX_TOKENS, check_system_prompt, clean_text
 from mobilevlm_ros.ros.image_encodings import parse_encodings
 
 LONGEST_QUESTION = 100_000
@@ -74,7 +75,16 @@ def _check_system_prompt(text: str) -> str:
 def _check_caption_prompt(prompt: str) -> str:
     if not prompt.strip():
         return "caption_prompt is empty: write a question, or set caption_rate to 0 for no captions"
+    try:
+        clean_text(prompt, "text", MAX_QUESTION)
+    except QuestionError as error:
+        return f"caption_prompt: {error}"
     return ""
+
+
+def _check_allowed_paths(paths: Sequence[str]) -> str:
+    wrong = [path for path in paths if path and not Path(path).expanduser().is_absolute()]
+    return f"allowed_paths holds {wrong[0]!r}: give whole paths, from / or ~" if wrong else ""
 
 
 SPECS = (
@@ -265,6 +275,13 @@ SPECS = (
         "0 = never.",
         True,
         (0.0, 86400.0),
+    ),
+    Spec(
+        "allowed_paths",
+        [""],
+        "Directories of the files (and bundles) that may be named over the graph, besides those that the "
+        "node was started with and the package's own; given at the start only.",
+        check=_check_allowed_paths,
     ),
     Spec("autostart", True, "Configure and activate the node when it starts."),
 )

@@ -17,9 +17,11 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from mobilevlm_ros.errors import EngineError, MobileVLMError, contained
+from mobilevlm_ros.files.small_file import expanded
 from mobilevlm_ros.nodes.live_settings import read_settings
 from mobilevlm_ros.nodes.model_manager import LoadedBundle, Settings, load_bundle, release_memory
 from mobilevlm_ros.nodes.node_state import NodeState
+from mobilevlm_ros.nodes.parameters.allowed_paths import AllowedPaths
 from mobilevlm_ros.nodes.self_test import self_test
 from mobilevlm_ros.ros.status import Refused, status_of
 
@@ -76,7 +78,10 @@ class Reloader:
             )
         if self._loading:
             raise Refused(Status.BUSY, f"{self._loading} is being loaded: wait until it is done")
-        settings = read_settings(self._node).but(bundle, backend)
+        allowed = AllowedPaths(self._node.get_parameter("allowed_paths").value, ())
+        if refusal := allowed.refusal("bundle", bundle):
+            raise Refused(Status.INVALID_PARAMETER, refusal)
+        settings = read_settings(self._node).but(expanded(bundle), backend)
         self._loading = settings.bundle or "the bundle of the package"
         self._node.get_logger().info(f"loading {self._loading} beside {model.loaded.model_id}")
         test = self._node.get_parameter("self_test").value
