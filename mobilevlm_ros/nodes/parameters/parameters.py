@@ -74,7 +74,8 @@ class Parameters:
         except (ValueError, TypeError, ParameterException) as error:
             kind = _KINDS[type(spec.default)]
             bounds = "" if spec.bounds is None else f" from {spec.bounds[0]:g} to {spec.bounds[1]:g}"
-            self._unusable[spec.name] = f"{spec.name} is {given.value!r}: give {kind}{bounds}"
+            shown = "empty" if given.value is None else repr(given.value)
+            self._unusable[spec.name] = f"{spec.name} is {shown}: give {kind}{bounds}"
             self._node.get_logger().debug(f"{spec.name}: {error}")
             if not self._node.has_parameter(spec.name):
                 self._node.declare_parameter(spec.name, spec.default, descriptor(spec), ignore_override=True)
