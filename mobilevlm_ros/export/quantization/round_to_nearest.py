@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 BITS = (4, 8)
 BLOCK_SIZES = (16, 32, 64, 128, 256)
-_ROWS_AT_ONCE = 1 << 19  # elements: the search's temporaries then stay in the processor's cache
+ROWS_AT_ONCE = 1 << 19
+"""Elements of a part: the search's temporaries then stay in the processor's cache."""
 _CANDIDATES = np.linspace(0.7, 1.0, 7, dtype=np.float32)
 
 
@@ -52,7 +53,7 @@ def quantize(weight: NDArray[np.float32], bits: int = 4, block_size: int = 32) -
     blocks = -(-columns // block_size)
     packed = np.empty((rows, blocks, block_size * bits // 8), np.uint8)
     scales = np.empty((rows, blocks), np.float16)
-    step = max(1, _ROWS_AT_ONCE // (blocks * block_size))
+    step = max(1, ROWS_AT_ONCE // (blocks * block_size))
     for start in range(0, rows, step):
         part = np.zeros((min(step, rows - start), blocks * block_size), np.float32)
         part[:, :columns] = weight[start : start + step]
@@ -69,8 +70,13 @@ def pack(levels: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
     return stored if bits == 8 else stored[..., ::2] | stored[..., 1::2] << 4
 
 
-def best_scales(blocks: NDArray[np.float32], bits: int) -> NDArray[np.float16]:
-    """Scales f16 [N, blocks] of blocks f32 [N, blocks, size], by squared error."""
+def best_scales(
+    blocks: NDArray[np.float32], bits: int, importance: NDArray[np.float32] | None = None
+) -> NDArray[np.float16]:
+    """Scales f16 [N, blocks] of blocks f32 [N, blocks, size], by squared error.
+
+    `importance` f32 [blocks, size] weighs the errors of a matrix's columns; None weighs them alike.
+    """
     low, high = blocks.min(-1), blocks.max(-1)
     extreme = np.where(high > -low, high, low)  # the value of the largest magnitude, with its sign
     best = np.zeros(extreme.shape, np.float16)
@@ -82,7 +88,10 @@ def best_scales(blocks: NDArray[np.float32], bits: int) -> NDArray[np.float16]:
             scale = (extreme * (factor / divisor)).astype(np.float16)
             wide = scale.astype(np.float32)
             difference = nearest_levels(blocks, wide, bits) * wide[..., None] - blocks
-            error = np.einsum("nbk,nbk->nb", difference, difference)
+            if importance is None:
+                error = np.einsum("nbk,nbk->nb", difference, difference)
+            else:
+                error = np.einsum("nbk,nbk,bk->nb", difference, difference, importance)
             better = error < least
             np.copyto(best, scale, where=better)
             np.copyto(least, error, where=better)
