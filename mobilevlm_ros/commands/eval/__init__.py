@@ -20,6 +20,7 @@ KINDS = {
     "all": "every benchmark whose folder is below --data, then the report",
     "report": "our rows beside the published ones, as a table and a picture",
     "vqa": "your own exam: pictures, questions and answers from a JSON or CSV file",
+    "language": "the language model alone, by lm-evaluation-harness: the paper's table 3",
     "compare": "whether one model's answers are better than another's, or it is luck",
     "nano": "nano's exam: simulated scenes that no training has seen",
 }
