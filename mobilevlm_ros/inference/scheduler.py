@@ -114,7 +114,7 @@ class Scheduler:
     def waiting(self, priority: Priority) -> int:
         """Pieces of work of one priority that wait for their turn."""
         with self._changed:
-            return sum(t.priority == priority for t in self._waiting)
+            return sum(job.priority == priority for job in self._waiting)
 
     @property
     def busy_seconds(self) -> float:
@@ -238,7 +238,7 @@ class Scheduler:
 
     def _take_over(self, now: float) -> list[Job[Any]]:
         """Remove the jobs that were cancelled or ran out of time while they waited. Holds the lock."""
-        over = [t for t in self._waiting if t.cancelled or t.expired(now)]
+        over = [job for job in self._waiting if job.cancelled or job.expired(now)]
         for job in over:
             self._waiting.remove(job)
         return over
@@ -290,7 +290,7 @@ class Scheduler:
         """Between two steps: end overdue jobs, and set this one aside if a more urgent one waits."""
         with self._changed:
             over = self._take_over(self._clock())
-            urgent = any(t.priority < job.priority for t in self._waiting)
+            urgent = any(other.priority < job.priority for other in self._waiting)
             # Decided once: whoever cancels it from now on meets it among the waiting.
             aside = urgent and job.resumable and not job.cancelled
             if aside:
