@@ -70,9 +70,7 @@ def main(args: argparse.Namespace) -> int:
         from mobilevlm_ros.server.http.limits import Limits
     except ImportError as error:
         raise missing(error, "server") from error
-    token = os.environ.get(TOKEN, "") if args.token is None else args.token
-    if args.token is not None and not args.token:
-        raise OptionError("--token is empty: give a long random text, or leave it out")
+    token = token_of(args)
     local = run.check_address(args.host, token)
     limits = Limits(
         body=int(_positive(args.max_body, "--max-body") * 1_000_000),
@@ -84,9 +82,8 @@ def main(args: argparse.Namespace) -> int:
         raise OptionError(f"--port is {args.port}: give a number from 0 to 65535")
     bound = run.listen(args.host, args.port)
     service = make_service(args, limits.questions)
-    host, port = bound.getsockname()[:2]
-    name = f"[{host}]" if ":" in host else host
-    print(f"serving http://{name}:{port}  (API: http://{name}:{port}/v1; Ctrl-C ends it)", file=sys.stderr)
+    address = run.address_of(bound)
+    print(f"serving {address}  (API: {address}/v1; Ctrl-C ends it)", file=sys.stderr)
     run.make_server(service, limits, token, local).run(sockets=[bound])
     return 0
 
@@ -112,6 +109,15 @@ def make_service(args: argparse.Namespace, queue_size: int = 256) -> VisionServi
 
     runtime = load_runtime(args.bundle, args.backend, args.threads)
     return LocalService(runtime, queue_size=queue_size, cameras=open_cameras(args.camera))
+
+
+def token_of(args: argparse.Namespace) -> str:
+    """The token of the arguments or the environment; empty without one. Raises OptionError."""
+    if args.token is None:
+        return os.environ.get(TOKEN, "")
+    if not args.token:
+        raise OptionError("--token is empty: give a long random text, or leave it out")
+    return str(args.token)
 
 
 def missing(error: ImportError, extra: str) -> MobileVLMError:

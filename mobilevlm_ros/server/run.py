@@ -7,6 +7,7 @@ import ipaddress
 import socket
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from mobilevlm_ros.errors import MobileVLMError, OptionError
 from mobilevlm_ros.server.http.app import make_app
@@ -67,15 +68,28 @@ def make_server(
         local: the address is this machine's own: only requests to such names are served.
     """
     app = make_app(service, limits, token, LOOPBACK if local else ())
+    return make_uvicorn(app, limits.questions + 8 * limits.viewers + 256)
+
+
+def make_uvicorn(app: ASGIApp, connections: int = 256) -> uvicorn.Server:
+    """A server of an application with so many connections at most; it logs no requests: what is asked is
+    nobody's business.
+    """
     config = uvicorn.Config(
         app,
         log_level="warning",
-        access_log=False,  # what is asked is nobody's business
+        access_log=False,
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=30,
-        limit_concurrency=limits.questions + 8 * limits.viewers + 256,
+        limit_concurrency=connections,
         backlog=1024,
         lifespan="on",
     )
     return uvicorn.Server(config)
+
+
+def address_of(bound: socket.socket) -> str:
+    """The URL of a bound socket."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -40,7 +40,8 @@ def test_what_the_node_sees_is_shown(client, tmp_path) -> None:
     with chromium() as open_page:
         page = open_page(client.url, viewport={"width": 1200, "height": 860})
         page.wait_for_selector("#picture[src^='blob:']")
-        assert page.inner_text("#camera option") == "default"
+        option = page.wait_for_selector("#camera option", state="attached")
+        assert option.text_content() == "default"
         page.wait_for_selector("[data-monitor=green_light].raised")
         page.wait_for_selector("[data-monitor=person].clear")
         assert "%" in page.inner_text("[data-monitor=green_light] .percent")
