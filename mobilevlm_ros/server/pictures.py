@@ -30,20 +30,30 @@ class PictureDecoder:
         self._lock = threading.Lock()
         self._kept: OrderedDict[bytes, Picture] = OrderedDict()
 
-    def picture(self, data: bytes) -> Picture:
-        """The picture of a file's bytes. Raises ImageError, see `decode_image`."""
-        key = hashlib.blake2b(data, digest_size=16).digest()
+    def kept(self, data: bytes) -> Picture | None:
+        """The picture of a file's bytes, where it is kept: that takes no time to speak of."""
+        key = _key(data)
         with self._lock:
             known = self._kept.get(key)
             if known is not None:
                 self._kept.move_to_end(key)
-                return known
+            return known
+
+    def picture(self, data: bytes) -> Picture:
+        """The picture of a file's bytes. Raises ImageError, see `decode_image`."""
+        known = self.kept(data)
+        if known is not None:
+            return known
         made = Picture(Frame(decode_image(data)), data, identify(data[:32]).lower())
         with self._lock:
-            self._kept[key] = made
+            self._kept[_key(data)] = made
             while self._kept and sum(p.frame.image.nbytes for p in self._kept.values()) > self._keep:
                 self._kept.popitem(last=False)
         return made
+
+
+def _key(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def snapshot(frame: Frame, width: int = 0, camera: str | None = None) -> Snapshot:

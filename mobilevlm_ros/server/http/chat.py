@@ -129,8 +129,10 @@ class ChatRoutes:
                     "invalid_parameter",
                     "model",
                 )
-            async with self._decoding:
-                picture = await asyncio.to_thread(self._pictures.picture, asked.conversation.image)
+            picture = self._pictures.kept(asked.conversation.image)
+            if picture is None:
+                async with self._decoding:
+                    picture = await asyncio.to_thread(self._pictures.picture, asked.conversation.image)
         return Question(
             asked.request,
             picture=picture,
