@@ -3,8 +3,8 @@
 
     python benchmarks/server.py [--bundle B] [--requests N] [--json results.json]
 
-Starts `mobilevlm serve` in a process of its own and asks it over loopback, with plain HTTP and with the official
-`openai` client.
+Starts `mobilevlm serve` in a process of its own and asks it over loopback, with plain HTTP and with the
+official `openai` client.
 """
 
 from __future__ import annotations
