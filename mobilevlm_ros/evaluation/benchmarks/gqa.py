@@ -154,4 +154,5 @@ GQA = Benchmark(
     score=score,
     official=official,
     protocol="test-dev balanced, exact equality",
+    size=12578,
 )

@@ -228,4 +228,5 @@ MME = Benchmark(
     score=score,
     official=official,
     protocol="perception; the papers' averages take it divided by 20",
+    size=2374,
 )

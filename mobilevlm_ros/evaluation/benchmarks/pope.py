@@ -216,4 +216,5 @@ POPE = Benchmark(
     score=score,
     official=official,
     protocol="mean of the F1 of adversarial, popular and random (not pooled)",
+    size=8910,
 )

@@ -127,4 +127,5 @@ TEXTVQA = Benchmark(
     score=score,
     official=official,
     protocol="validation set with reference OCR tokens in the prompt, as LLaVA and MobileVLM report it",
+    size=5000,
 )

@@ -149,6 +149,8 @@ class Benchmark:
         official: what the official scorer makes of the rows as they are.
         missing: whether the benchmark's own rule takes a missing answer as a wrong one.
         protocol: one sentence for reports: which variant of the benchmark this is.
+        size: questions of the official set; 0 where it has several editions. Scores over other numbers of
+            questions are not comparable with the published ones, and reports mark them.
     """
 
     name: str
@@ -163,6 +165,7 @@ class Benchmark:
     official: Callable[[Dataset, Sequence[AnswerRow]], OfficialScore]
     missing: Literal["refused", "wrong"] = "refused"
     protocol: str = ""
+    size: int = 0
 
 
 def mean_metric(judged: Sequence[Judged], unit: Callable[[Judged], Hashable], scale: float = 100.0) -> Metric:

@@ -21,7 +21,7 @@ def draw(models: Sequence[ModelRuns], path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise OptionError(f"--plot needs matplotlib ({error}); pip install 'mobilevlm_ros[eval]'") from error
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = Figure(figsize=(12, 5), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _scores(left, models)
     _pareto(right, models)
@@ -47,6 +47,8 @@ def _scores(axes: Any, models: Sequence[ModelRuns]) -> None:
                 width,
                 yerr=[[max(0.0, value - low / scale)], [max(0.0, high / scale - value)]],
                 color=f"C{number}",
+                hatch=None if model.official(name) else "//",
+                alpha=1.0 if model.official(name) else 0.5,
                 label=model.row.name if name == next(iter(model.row.scores)) else None,
                 capsize=2,
             )
@@ -56,15 +58,18 @@ def _scores(axes: Any, models: Sequence[ModelRuns]) -> None:
     axes.set_xticks(range(len(COLUMNS)), [BENCHMARKS[name].title for name in COLUMNS], rotation=20)
     axes.set_ylabel("score, percent (MME / 20)")
     axes.set_ylim(0, 100)
-    axes.legend(fontsize=7, ncol=2)
-    axes.set_title("scores; bars are ours with 95 % intervals, marks are published")
+    axes.legend(fontsize=7, ncol=4, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+    axes.set_title(
+        "bars: ours with 95 % intervals (hatched: not the official questions); marks: published", size=9
+    )
 
 
 def _pareto(axes: Any, models: Sequence[ModelRuns]) -> None:
     """Mean of what all models have been run on, against seconds; a marker's area is memory."""
     timed = [model for model in models if model.seconds]
     shared = [name for name in COLUMNS if timed and all(name in model.row.scores for model in timed)]
-    axes.set_title("accuracy against time; area: peak memory")
+    axes.set_title("accuracy against time; area: peak memory", size=9)
+    axes.margins(0.35)
     axes.set_xlabel("seconds for a new picture and its answer")
     if not shared:
         axes.text(
@@ -81,6 +86,8 @@ def _pareto(axes: Any, models: Sequence[ModelRuns]) -> None:
         axes.annotate(model.row.name, (seconds, score), fontsize=7, xytext=(4, 4), textcoords="offset points")
     front = pareto_front(points)
     axes.plot([x for x, _ in front], [y for _, y in front], color="0.6", linewidth=1, zorder=0)
+    axes.set_xlim(left=0)
+    axes.set_ylim(top=min(100.0, axes.get_ylim()[1]))
     axes.set_ylabel("mean of " + ", ".join(BENCHMARKS[name].title for name in shared))
 
 

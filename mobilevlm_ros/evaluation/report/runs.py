@@ -32,6 +32,11 @@ class ModelRuns:
     latency: dict[str, Any]
     summaries: dict[str, dict[str, Any]]
 
+    def official(self, name: str) -> bool:
+        """Whether the benchmark's questions are as many as the official set's."""
+        size = BENCHMARKS[name].size
+        return not size or self.summaries[name].get("questions") == size
+
     @property
     def seconds(self) -> float | None:
         """From a new picture to the end of an answer of as many tokens as were measured."""

@@ -13,11 +13,15 @@ _TITLES = {"sqa": "SQA-I", "textvqa": "VQA-T", "mmbench": "MMB-dev", "mme": "MME
 
 
 def table(models: Sequence[ModelRuns]) -> str:
-    """Our rows with 95 % intervals, then the published ones; what was not run is a dash."""
+    """Our rows with 95 % intervals, then the published ones; dash: not run, star: not the official set."""
     titles = [_TITLES.get(name, BENCHMARKS[name].title) for name in COLUMNS]
     lines = ["| model | " + " | ".join(titles) + " | average |", "|---" * (len(COLUMNS) + 2) + "|"]
     for model in models:
         cells = [_cell(model.row, name, model.intervals.get(name)) for name in COLUMNS]
+        cells = [
+            cell + " \\*" * (name in model.summaries and not model.official(name))
+            for cell, name in zip(cells, COLUMNS)
+        ]
         lines.append(_line(model.row, cells))
     lines += [_line(row, [_cell(row, name, None) for name in COLUMNS]) for row in PUBLISHED]
     return "\n".join(lines)
@@ -43,6 +47,13 @@ def notes(models: Sequence[ModelRuns]) -> str:
         if told is not None:
             title = BENCHMARKS[name].title
             lines.append(f"- {title}: {told.get('protocol')}; {told.get('scored')} answers scored.")
+        for model in models:
+            if name in model.summaries and not model.official(name):
+                asked, size = model.summaries[name].get("questions"), BENCHMARKS[name].size
+                lines.append(
+                    f"- \\* {model.row.name}: {asked} questions, and the official "
+                    f"{BENCHMARKS[name].title} has {size}: not comparable with the published rows."
+                )
     for model in models:
         if model.seconds is not None:
             tokens, memory = model.latency.get("tokens"), model.peak_bytes / 2**20
