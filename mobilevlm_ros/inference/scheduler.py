@@ -10,65 +10,16 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from enum import IntEnum
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from mobilevlm_ros.errors import Busy, MobileVLMError, RequestCancelled, RequestTimeout, contained
+from mobilevlm_ros.errors import Busy, MobileVLMError, contained
+from mobilevlm_ros.inference.job import Job, Priority, T, Work
 
 logger = logging.getLogger(__name__)
 
 REMEMBERED = 256
 """Sources whose last turn is remembered; one that was forgotten counts as not served yet."""
-
-T = TypeVar("T")
-
-Work = Callable[[], Generator[Any, None, T]]
-"""Makes a generator that yields at each point where it may be set aside, and returns the result.
-
-It is called on the worker thread when its turn comes, so whatever it needs (the latest frame) is taken then.
-"""
-
-
-class Priority(IntEnum):
-    """Who goes first; the lower number wins. Within one priority the sources take turns (see `submit`)."""
-
-    QUESTION = 0
-    MONITOR = 1
-    CAPTION = 2
-
-
-@dataclass(eq=False)
-class Job(Generic[T]):
-    """A submitted piece of work.
-
-    `future` gets the result or an exception: RequestCancelled, RequestTimeout, Busy (set aside for good by
-    more urgent work), or whatever the work raised. Its callbacks run on the worker thread, or on the thread
-    of the submission that took its place.
-    """
-
-    work: Work[T]
-    priority: Priority
-    source: str
-    deadline: float | None
-    resumable: bool
-    on_step: Callable[[Any], None] | None
-    order: int
-    future: Future[T] = field(default_factory=Future)
-    steps: Generator[Any, None, T] | None = None
-    cancelled: bool = False
-
-    def cancel(self) -> None:
-        """Withdraw: never started if it waits, stopped at the next boundary if it runs. Harmless when
-        done.
-        """
-        self.cancelled = True
-
-    def expired(self, now: float) -> bool:
-        """Whether its deadline has passed."""
-        return self.deadline is not None and now >= self.deadline
 
 
 class Scheduler:
@@ -169,7 +120,7 @@ class Scheduler:
             self._changed.notify()
         if evicted is not None:
             why = "more urgent" if evicted.priority > priority else "others'"
-            _end(evicted, Busy(f"gave way to {why} requests: ask again later"))
+            evicted.end(Busy(f"gave way to {why} requests: ask again later"))
         return job
 
     def cancel(self, job: Job[Any]) -> None:
@@ -207,7 +158,7 @@ class Scheduler:
             try:
                 job, over = self._next()
                 for lost in over:
-                    _end(lost, _reason(lost))
+                    lost.end(lost.reason)
                 if job is not None:
                     self._run(job)
                 elif not over:
@@ -251,7 +202,7 @@ class Scheduler:
             while True:
                 if job.cancelled or job.expired(self._clock()):
                     self._finished_turn(job)
-                    _end(job, _reason(job))
+                    job.end(job.reason)
                     return
                 value = self._step(job.steps)
                 if job.on_step is not None:
@@ -260,12 +211,12 @@ class Scheduler:
                     return
         except StopIteration as end:
             self._finished_turn(job)
-            _close(job)
+            job.close()
             job.future.set_result(end.value)
         except BaseException as error:  # the thread serves everybody and must outlive any one request
             self._finished_turn(job)
             self.faults += not isinstance(error, MobileVLMError)
-            _end(job, contained(error))
+            job.end(contained(error))
         finally:
             with self._changed:
                 self._running = None
@@ -296,25 +247,8 @@ class Scheduler:
             if aside:
                 self._waiting.append(job)  # may pass the capacity by one: it was admitted long ago
         for lost in over:
-            _end(lost, _reason(lost))
+            lost.end(lost.reason)
         if urgent and not aside:
             gave_way = Busy("gave way to a more urgent request: ask again later")
-            _end(job, _reason(job) if job.cancelled else gave_way)
+            job.end(job.reason if job.cancelled else gave_way)
         return urgent
-
-
-def _reason(job: Job[Any]) -> Exception:
-    if job.cancelled:
-        return RequestCancelled("the request was cancelled before its answer was complete")
-    return RequestTimeout("the request ran past its timeout: allow more time or ask for fewer tokens")
-
-
-def _close(job: Job[Any]) -> None:
-    if job.steps is not None:
-        job.steps.close()
-        job.steps = None  # a held Future must not hold the KV cache too
-
-
-def _end(job: Job[Any], error: BaseException) -> None:
-    _close(job)
-    job.future.set_exception(error)

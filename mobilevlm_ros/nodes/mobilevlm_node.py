@@ -19,6 +19,7 @@ from mobilevlm_ros.inference.monitoring.monitors import Monitor
 from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.nodes.live_settings import LiveParameters, read_settings
 from mobilevlm_ros.nodes.model_manager import ModelManager, Settings, load_bundle, release_memory
+from mobilevlm_ros.nodes.name_watch import NameWatch
 from mobilevlm_ros.nodes.node_state import NodeState
 from mobilevlm_ros.nodes.parameters.monitors_file import MonitorsFile
 from mobilevlm_ros.nodes.parameters.parameters import Parameters
@@ -87,6 +88,7 @@ class MobileVLMNode(LifecycleNode):
             self, lambda: self.node_state.model is None, self._declared.allowed
         )
         self._live = LiveParameters(self, self.node_state)
+        self._names = NameWatch(self)
         self._redelivery = Redelivery(self)
         self.ask_server = AskServer(self, self.node_state, self._redelivery)
         self._reloader = Reloader(self, self.node_state, self._on_swapped)
@@ -257,6 +259,7 @@ class MobileVLMNode(LifecycleNode):
         for camera in self.node_state.cameras.values():
             camera.refresh()
         self.ask_server.look_at_clients()
+        self._names.look()
 
     def _publish_diagnostics(self) -> None:
         self._diagnostics.publish(diagnostics.report(self, self.node_state, self.ask_server, self._periodic))

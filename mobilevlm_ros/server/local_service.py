@@ -13,8 +13,9 @@ from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.inference.assistant import Assistant, with_queue_time
 from mobilevlm_ros.inference.cache.sessions import SessionLimits, SessionStore
+from mobilevlm_ros.inference.job import Priority
 from mobilevlm_ros.inference.metrics import InferenceMetrics
-from mobilevlm_ros.inference.scheduler import Priority, Scheduler
+from mobilevlm_ros.inference.scheduler import Scheduler
 from mobilevlm_ros.inference.types import Answer, Frame
 from mobilevlm_ros.server.conversations import session_of
 from mobilevlm_ros.server.local_cameras import LocalCamera

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobilevlm_ros.errors import Busy, EngineError, RequestCancelled, RequestTimeout
-from mobilevlm_ros.inference.scheduler import REMEMBERED, Priority, Scheduler
+from mobilevlm_ros.inference.job import Priority
+from mobilevlm_ros.inference.scheduler import REMEMBERED, Scheduler
 
 LIMIT = 20.0  # seconds that nothing here takes unless it hangs
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mobilevlm_ros.errors import Busy, RequestCancelled, RequestTimeout
-from mobilevlm_ros.inference.scheduler import Job, Priority, Scheduler
+from mobilevlm_ros.inference.job import Job, Priority
+from mobilevlm_ros.inference.scheduler import Scheduler
 
 LIMIT = 20.0  # seconds that nothing here takes unless it hangs
 CAMERAS = ("front", "rear", "left")

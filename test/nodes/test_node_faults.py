@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ import pytest
 import rclpy
 from mobilevlm_msgs.msg import Status
 from mobilevlm_msgs.srv import ReloadBundle
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
 from mobilevlm_ros.client import AskImageClient
 from mobilevlm_ros.errors import EngineError
-from mobilevlm_ros.nodes import mobilevlm_node
+from mobilevlm_ros.nodes import mobilevlm_node, name_watch
 from mobilevlm_ros.nodes.services import reload_server
 
 LIMIT = 60.0
@@ -130,6 +132,22 @@ def test_a_panic_while_a_bundle_is_loaded_keeps_the_old_one(
     assert status.code == Status.ENGINE_ERROR and "Panic: no such operator" in status.message
     node.destroy_client(client)
     assert running.status().ok
+
+
+def test_another_node_of_the_same_name_is_warned_of(
+    running: InProcess, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(name_watch, "PATIENCE", 1)
+    context = Context()
+    rclpy.init(context=context)
+    twin = rclpy.create_node("faulty", namespace="/faulty", context=context)
+    told, end = "", monotonic() + LIMIT
+    while "another node is called /faulty/faulty too" not in told and monotonic() < end:
+        running.client.spin(0.1)
+        told += capfd.readouterr().err
+    twin.destroy_node()
+    context.try_shutdown()
+    assert "another node is called /faulty/faulty too" in told and "-r __ns:=" in told
 
 
 def test_a_panic_at_the_start_leaves_a_node_that_says_why(

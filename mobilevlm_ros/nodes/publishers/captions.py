@@ -14,9 +14,9 @@ from std_msgs.msg import String
 
 from mobilevlm_ros.errors import Busy, MobileVLMError, RequestCancelled
 from mobilevlm_ros.inference.assistant import with_queue_time
+from mobilevlm_ros.inference.job import Priority
 from mobilevlm_ros.inference.metrics import InferenceMetrics
 from mobilevlm_ros.inference.monitoring.novelty import NoveltyGate
-from mobilevlm_ros.inference.scheduler import Priority
 from mobilevlm_ros.inference.types import Answer, Frame
 from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.nodes.model_manager import LoadedBundle, ModelManager

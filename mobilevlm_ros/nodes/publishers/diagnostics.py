@@ -14,8 +14,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from mobilevlm_msgs.msg import Status
 from rclpy.node import Node
 
+from mobilevlm_ros.inference.job import Priority
 from mobilevlm_ros.inference.monitoring.hysteresis import State
-from mobilevlm_ros.inference.scheduler import Priority
 from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.nodes.host_metrics import hottest, resident_memory
 from mobilevlm_ros.nodes.model_manager import ModelManager

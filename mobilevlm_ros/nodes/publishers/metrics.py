@@ -10,8 +10,8 @@ from mobilevlm_msgs.msg import CameraMetrics, Metrics
 from rclpy.node import Node
 from std_msgs.msg import Header
 
+from mobilevlm_ros.inference.job import Priority
 from mobilevlm_ros.inference.metrics import InferenceMetrics
-from mobilevlm_ros.inference.scheduler import Priority
 from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.nodes.host_metrics import hottest, resident_memory
 from mobilevlm_ros.nodes.model_manager import ModelManager

@@ -15,10 +15,10 @@ from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 
 from mobilevlm_ros.errors import Busy, MobileVLMError, RequestCancelled
+from mobilevlm_ros.inference.job import Priority
 from mobilevlm_ros.inference.metrics import InferenceMetrics
 from mobilevlm_ros.inference.monitoring.hysteresis import Hysteresis, State
 from mobilevlm_ros.inference.monitoring.monitors import MAX_MONITORS, Monitor
-from mobilevlm_ros.inference.scheduler import Priority
 from mobilevlm_ros.inference.types import Frame, Latency
 from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.nodes.model_manager import ModelManager

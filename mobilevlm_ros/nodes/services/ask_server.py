@@ -20,7 +20,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.task import Future
 
 from mobilevlm_ros.errors import Busy, EngineError, MobileVLMError, RequestTimeout
-from mobilevlm_ros.inference.scheduler import Priority
+from mobilevlm_ros.inference.job import Priority
 from mobilevlm_ros.inference.types import Answer
 from mobilevlm_ros.nodes.node_state import NodeState
 from mobilevlm_ros.nodes.services.client_watch import ClientWatch

@@ -13,7 +13,7 @@ from rclpy.task import Future
 
 from mobilevlm_ros.errors import RequestCancelled
 from mobilevlm_ros.inference.assistant import with_queue_time
-from mobilevlm_ros.inference.scheduler import Job, Priority
+from mobilevlm_ros.inference.job import Job, Priority
 from mobilevlm_ros.inference.types import Answer, Frame
 from mobilevlm_ros.nodes.model_manager import ModelManager
 from mobilevlm_ros.nodes.services.messages import Goal

@@ -15,10 +15,11 @@ from mobilevlm_msgs.msg import Status
 from rclpy.context import Context
 from rclpy.node import Node
 
+from mobilevlm_ros.inference.job import Priority
 from mobilevlm_ros.inference.metrics import InferenceMetrics
 from mobilevlm_ros.inference.monitoring.hysteresis import State
 from mobilevlm_ros.inference.monitoring.monitors import Monitor
-from mobilevlm_ros.inference.scheduler import Priority, Scheduler
+from mobilevlm_ros.inference.scheduler import Scheduler
 from mobilevlm_ros.inference.types import Answer, Frame
 from mobilevlm_ros.nodes.publishers import monitors as module
 from mobilevlm_ros.nodes.publishers.monitors import Monitors, Watch

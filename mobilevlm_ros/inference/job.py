@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A piece of work for the scheduler: a generator that can be set aside, who is urgent, and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Generic, TypeVar
+
+from mobilevlm_ros.errors import RequestCancelled, RequestTimeout
+
+T = TypeVar("T")
+
+Work = Callable[[], Generator[Any, None, T]]
+"""Makes a generator that yields at each point where it may be set aside, and returns the result.
+
+It is called on the worker thread when its turn comes, so whatever it needs (the latest frame) is taken then.
+"""
+
+
+class Priority(IntEnum):
+    """Who goes first; the lower number wins. Within one priority the sources take turns (see `submit`)."""
+
+    QUESTION = 0
+    MONITOR = 1
+    CAPTION = 2
+
+
+@dataclass(eq=False)
+class Job(Generic[T]):
+    """A submitted piece of work.
+
+    `future` gets the result or an exception: RequestCancelled, RequestTimeout, Busy (set aside for good by
+    more urgent work), or whatever the work raised. Its callbacks run on the worker thread, or on the thread
+    of the submission that took its place.
+    """
+
+    work: Work[T]
+    priority: Priority
+    source: str
+    deadline: float | None
+    resumable: bool
+    on_step: Callable[[Any], None] | None
+    order: int
+    future: Future[T] = field(default_factory=Future)
+    steps: Generator[Any, None, T] | None = None
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Withdraw: never started if it waits, stopped at the next boundary if it runs. Harmless when
+        done.
+        """
+        self.cancelled = True
+
+    def expired(self, now: float) -> bool:
+        """Whether its deadline has passed."""
+        return self.deadline is not None and now >= self.deadline
+
+    @property
+    def reason(self) -> Exception:
+        """Why it ends before it is done."""
+        if self.cancelled:
+            return RequestCancelled("the request was cancelled before its answer was complete")
+        return RequestTimeout("the request ran past its timeout: allow more time or ask for fewer tokens")
+
+    def close(self) -> None:
+        """Let go of what the work holds: a held Future must not hold the KV cache too."""
+        if self.steps is not None:
+            self.steps.close()
+            self.steps = None
+
+    def end(self, error: BaseException) -> None:
+        """Close it, and give its future the error."""
+        self.close()
+        self.future.set_exception(error)
