@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,13 +25,16 @@ from mobilevlm_ros.simulation.scene import (
 )
 
 
-def sample_scene(seed: int) -> Scene:
-    """Draw the scene of a seed. Things overlap now and then, but none hides another."""
+def sample_scene(seed: int, kinds: Sequence[str] = KINDS) -> Scene:
+    """Draw the scene of a seed. Things overlap now and then, but none hides another.
+
+    `kinds` are equally likely; a kind named twice is twice as likely.
+    """
     rng = np.random.default_rng([seed, 0x5CE11E])
     while True:
         scene = Scene(
             seed=seed,
-            things=_sample_things(rng),
+            things=_sample_things(rng, kinds),
             light="dusk" if rng.random() < 0.3 else "day",
             noise=float(rng.uniform(0, 10)) if rng.random() < 0.5 else 0.0,
             blur=float(rng.uniform(0, 0.0025)) if rng.random() < 0.3 else 0.0,
@@ -40,12 +44,12 @@ def sample_scene(seed: int) -> Scene:
             return scene
 
 
-def _sample_things(rng: np.random.Generator) -> tuple[SceneObject, ...]:
+def _sample_things(rng: np.random.Generator, choices: Sequence[str]) -> tuple[SceneObject, ...]:
     count = int(rng.choice(MAX_THINGS + 1, p=(0.07, 0.25, 0.33, 0.35)))
     kinds: list[str] = []
     for _ in range(count):
         again = kinds and rng.random() < 0.35  # counting needs several of a kind
-        kinds.append(kinds[-1] if again else str(rng.choice(KINDS)))
+        kinds.append(kinds[-1] if again else str(rng.choice(choices)))
     free = [(zone, slot) for zone, slots in SLOTS.items() for slot in slots]
     things: list[SceneObject] = []
     for kind in kinds:

@@ -170,6 +170,29 @@ def _traffic_light(thing: SceneObject, w: float, h: float, base: float) -> list[
     return shapes
 
 
+def _barrier(thing: SceneObject, w: float, h: float, base: float) -> list[Shape]:
+    """A board with slanted stripes on two legs."""
+    paint = PALETTE[thing.color]
+    stripes = [
+        Polygon(
+            (
+                ((-0.46 + 0.2 * k) * w, 0.55 * h),
+                ((-0.38 + 0.2 * k) * w, 0.55 * h),
+                ((-0.3 + 0.2 * k) * w, h),
+                ((-0.38 + 0.2 * k) * w, h),
+            ),
+            _DARK,
+        )
+        for k in range(5)
+    ]
+    return [
+        _rect(-0.4 * w, 0, -0.34 * w, 0.6 * h, _POST),
+        _rect(0.34 * w, 0, 0.4 * w, 0.6 * h, _POST),
+        _rect(-0.5 * w, 0.55 * h, 0.5 * w, h, paint),
+        *stripes,
+    ]
+
+
 _BUILDERS = {
     "ball": _ball,
     "box": _box,
@@ -178,6 +201,7 @@ _BUILDERS = {
     "person": _person,
     "stop sign": _stop_sign,
     "traffic light": _traffic_light,
+    "barrier": _barrier,
 }
 
 
