@@ -5,7 +5,6 @@ import os
 import shutil
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.conditions import IfCondition
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -14,7 +13,7 @@ from launch_ros.substitutions import FindPackageShare
 from launch import LaunchContext, LaunchDescription
 
 CONFIG = PathJoinSubstitution([FindPackageShare("mobilevlm_ros"), "config"])
-SWITCH = ["true", "false"]
+SWITCH = None  # true or false in any capitalisation, see _switch
 
 # Fast DDS 2 and 3 read the profile's path from different variables; other middlewares from neither.
 PROFILE = (
@@ -61,6 +60,13 @@ ARGUMENTS = {
     "name": ("mobilevlm", "Name of the node.", None),
     "namespace": ("", "Namespace of the node.", None),
     "use_sim_time": ("false", "Take the time from /clock.", SWITCH),
+    "autostart": (
+        "",
+        "Configure and activate the node when it starts; false: somebody else does (a lifecycle manager); "
+        "empty = as in params_file.",
+        SWITCH,
+    ),
+    "enclave": ("", "Security enclave of the node (SROS2), e.g. /mobilevlm; empty = the default.", None),
     "respawn": ("true", "Start the node again if it dies.", SWITCH),
     "large_images": (
         "true",
@@ -72,7 +78,26 @@ ARGUMENTS = {
 }
 
 
+def _switch(context: LaunchContext, name: str) -> bool | None:
+    """True or false, however it is capitalised; None where it is empty."""
+    value = LaunchConfiguration(name).perform(context).strip()
+    known = {"true": True, "1": True, "false": False, "0": False, "": None}
+    if value.lower() not in known:
+        raise RuntimeError(f"{name}:={value}: give true or false")
+    return known[value.lower()]
+
+
+def _profile(context: LaunchContext) -> list[SetEnvironmentVariable]:
+    if not _switch(context, "large_images"):
+        return []
+    profile = EnvironmentVariable(PROFILE, default_value=PathJoinSubstitution([CONFIG, "fastdds.xml"]))
+    return [SetEnvironmentVariable(PROFILE, profile)]
+
+
 def _node(context: LaunchContext) -> list[Node]:
+    params_file = LaunchConfiguration("params_file").perform(context)
+    if not os.path.isfile(os.path.expanduser(params_file)):
+        raise RuntimeError(f"params_file:={params_file}: there is no such file")
     given = {
         name: value
         for name in ("bundle", "backend", "transport", "monitors_file")
@@ -80,7 +105,10 @@ def _node(context: LaunchContext) -> list[Node]:
     }
     cameras = LaunchConfiguration("cameras").perform(context)
     lists = {"cameras": [name.strip() for name in cameras.split(",")]} if cameras else {}
-    use_sim_time = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
+    switches = {"use_sim_time": bool(_switch(context, "use_sim_time"))}
+    if (autostart := _switch(context, "autostart")) is not None:
+        switches["autostart"] = autostart
+    enclave = LaunchConfiguration("enclave").perform(context)
     node = Node(
         package="mobilevlm_ros",
         executable="mobilevlm_node",
@@ -88,17 +116,21 @@ def _node(context: LaunchContext) -> list[Node]:
         name=LaunchConfiguration("name"),
         namespace=LaunchConfiguration("namespace"),
         parameters=[
-            LaunchConfiguration("params_file"),
+            os.path.expanduser(params_file),
             # A value that looks like a number is a text all the same.
             {**{name: ParameterValue(value, value_type=str) for name, value in given.items()}, **lists},
-            {"use_sim_time": use_sim_time},
+            switches,
         ],
         remappings=[
             ("image", LaunchConfiguration("image")),
             ("image/compressed", LaunchConfiguration("compressed")),
         ],
-        ros_arguments=["--log-level", LaunchConfiguration("log_level")],
-        respawn=LaunchConfiguration("respawn").perform(context) == "true",
+        ros_arguments=[
+            "--log-level",
+            LaunchConfiguration("log_level"),
+            *(["--enclave", enclave] if enclave else []),
+        ],
+        respawn=bool(_switch(context, "respawn")),
         respawn_delay=2.0,
         prefix=PREFIX,
         output="screen",
@@ -114,11 +146,7 @@ def generate_launch_description() -> LaunchDescription:
                 DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
                 for name, (default, text, choices) in ARGUMENTS.items()
             ),
-            SetEnvironmentVariable(
-                PROFILE,
-                EnvironmentVariable(PROFILE, default_value=PathJoinSubstitution([CONFIG, "fastdds.xml"])),
-                condition=IfCondition(LaunchConfiguration("large_images")),
-            ),
+            OpaqueFunction(function=_profile),
             OpaqueFunction(function=_node),
         ]
     )

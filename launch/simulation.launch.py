@@ -3,7 +3,7 @@
 
 import shutil
 
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
@@ -11,10 +11,9 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
 
 SHARE = FindPackageShare("mobilevlm_ros")
-CAMERAS = ("front", "rear")
 
 # As in mobilevlm.launch.py: SIGTERM when launch is gone.
 PREFIX = [
@@ -23,6 +22,8 @@ PREFIX = [
 ]
 
 ARGUMENTS = {
+    "cameras": ("front,rear", "Names of the cameras, each of which is simulated."),
+    "namespace": ("", "Namespace of the node and of the cameras."),
     "seed": ("0", "Seed of the scene before the front camera; the rear one sees the scene of seed + 100."),
     "rate": ("30.0", "Images per second and camera."),
     "scene_seconds": ("20.0", "Seconds until the scene of the next seed comes; 0.0 = never."),
@@ -37,6 +38,11 @@ ARGUMENTS = {
 }
 
 
+def _cameras(context: LaunchContext) -> list[Node]:
+    names = LaunchConfiguration("cameras").perform(context).split(",")
+    return [_camera(index, name.strip()) for index, name in enumerate(names)]
+
+
 def _camera(index: int, name: str) -> Node:
     seed = PythonExpression([LaunchConfiguration("seed"), f" + {100 * index}"])
     parameters = {
@@ -45,7 +51,7 @@ def _camera(index: int, name: str) -> Node:
         "scene_seconds": ParameterValue(LaunchConfiguration("scene_seconds"), value_type=float),
         "width": ParameterValue(LaunchConfiguration("width"), value_type=int),
         "height": ParameterValue(LaunchConfiguration("height"), value_type=int),
-        "frame_id": f"{name}_optical_frame",
+        "frame_id": f"{name or 'camera'}_optical_frame",
     }
     if index == 0:
         parameters["photo"] = ParameterValue(LaunchConfiguration("photo"), value_type=str)
@@ -53,9 +59,10 @@ def _camera(index: int, name: str) -> Node:
         package="mobilevlm_ros",
         executable="camera_node",
         exec_name="camera_node",  # in the log, instead of setpriv
-        name=f"{name}_camera",
+        name=f"{name.replace('/', '_')}_camera" if name else "camera",
+        namespace=LaunchConfiguration("namespace"),
         parameters=[parameters],
-        remappings=[(topic, f"{name}/{topic}") for topic in ("image", "image/compressed")],
+        remappings=[(topic, f"{name}/{topic}") for topic in ("image", "image/compressed") if name],
         prefix=PREFIX,
         output="screen",
     )
@@ -70,7 +77,6 @@ def generate_launch_description() -> LaunchDescription:
                     name,
                     default_value=default,
                     description=text,
-                    choices=["true", "false"] if name == "rviz" else None,
                 )
                 for name, (default, text) in ARGUMENTS.items()
             ),
@@ -79,9 +85,11 @@ def generate_launch_description() -> LaunchDescription:
                 PythonLaunchDescriptionSource(
                     [PathJoinSubstitution([SHARE, "launch", "mobilevlm.launch.py"])]
                 ),
-                launch_arguments={"cameras": ",".join(CAMERAS)}.items(),
+                launch_arguments={
+                    name: LaunchConfiguration(name) for name in ("cameras", "namespace")
+                }.items(),
             ),
-            *(_camera(index, name) for index, name in enumerate(CAMERAS)),
+            OpaqueFunction(function=_cameras),
             Node(
                 package="rviz2",
                 executable="rviz2",

@@ -8,6 +8,7 @@ compute the truth about any of its images.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -24,6 +25,7 @@ from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.processing.image_file import read_picture
 from mobilevlm_ros.ros import spin as running
 from mobilevlm_ros.ros.image_messages import JPEG_QUALITY, image_message, jpeg_message
+from mobilevlm_ros.ros.resources import profile_environment
 from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene_sequence import SceneSequence
 
@@ -121,7 +123,9 @@ def _read_photo(path: str, width: int, height: int) -> U8:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Entry point of the executable `camera_node`."""
+    """Entry point of the executable `camera_node`. Its raw images need room in shared memory; a profile that
+    the environment names stays."""
+    os.environ.update(profile_environment(os.environ))
     return running.run(CameraNode, args)
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
+import PIL.ImageDraw
 from numpy.typing import NDArray
+from PIL import ImageFont
 
 U8 = NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -20,7 +25,9 @@ RED: Color = (238, 102, 92)
 BLUE: Color = (120, 178, 255)
 INK: Color = (24, 26, 30)
 
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
+DIM: Color = (112, 116, 122)
+
+_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf")
 _SHADE = 0.72  # how much a band darkens the picture under it
 _SMALLEST = 0.5  # scale; smaller letters of this font cannot be read
 _SHARE = 0.45  # of the picture's height that a band covers at most
@@ -92,9 +99,53 @@ def _height(lines: int, scale: float) -> int:
     return lines * _line_height(scale) + round(16 * scale)
 
 
-def _ascii(text: str) -> str:
-    """The Hershey fonts know nothing else; a question mark shows that something stood there."""
-    return " ".join(text.split()).encode("ascii", "replace").decode("ascii")
+@lru_cache(maxsize=16)
+def _font(scale: float) -> Any:
+    """DejaVu Sans where the system has it (it knows most alphabets), else the font that comes with Pillow."""
+    size = max(8, round(24 * scale))
+    for name in _FONTS:
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    try:
+        return ImageFont.load_default(size)
+    except (TypeError, OSError):  # Pillow before 10.1, or without FreeType
+        return ImageFont.load_default()
+
+
+def _plain(text: str) -> str:
+    """One line; a question mark shows where something stood that cannot be printed."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+
+
+def _put(canvas: U8, text: str, at: tuple[int, int], color: Color, scale: float) -> None:
+    """Write a text on a picture, from a point on its baseline."""
+    font = _font(scale)
+    picture = PIL.Image.fromarray(canvas)
+    draw = PIL.ImageDraw.Draw(picture)
+    if isinstance(font, ImageFont.FreeTypeFont):
+        draw.text(at, text, fill=color, font=font, anchor="ls")
+    else:
+        draw.text((at[0], at[1] - 11), _latin(text), fill=color, font=font)
+    canvas[:] = np.asarray(picture)
+
+
+def _latin(text: str) -> str:
+    """What Pillow's own bitmap font knows."""
+    return text.encode("latin-1", "replace").decode("latin-1")
+
+
+def _pieces(text: str, room: int, scale: float) -> list[str]:
+    """The words of a text; those that are wider than a line in parts, as languages without spaces need."""
+    pieces = []
+    for word in _plain(text[:2000]).split(" "):
+        while len(word) > 1 and _text_width(word, scale) > room:
+            count = next((n for n in range(len(word) - 1, 1, -1) if _text_width(word[:n], scale) <= room), 1)
+            pieces.append(word[:count])
+            word = word[count:]
+        pieces.append(word)
+    return pieces
 
 
 def _wrap(lines: Sequence[Line], width: int, scale: float) -> list[Line]:
@@ -104,7 +155,7 @@ def _wrap(lines: Sequence[Line], width: int, scale: float) -> list[Line]:
     for line in lines:
         start, current = len(result), ""
         indent = _indent(scale) if line.mark is not None else 0
-        for word in _ascii(line.text).split(" "):
+        for word in _pieces(line.text, max(1, room - indent), scale):
             longer = f"{current} {word}" if current else word
             if current and _text_width(longer, scale) > room - indent:
                 result.append(Line(current, line.color, line.mark if len(result) == start else None))
@@ -128,7 +179,7 @@ def _rows(lamps: Sequence[Lamp], width: int, scale: float) -> list[list[tuple[in
     rows: list[list[tuple[int, Lamp]]] = []
     left = edge = round(12 * scale)
     for lamp in lamps:
-        wide = _indent(scale) + _text_width(_ascii(lamp.label), scale) + round(28 * scale)
+        wide = _indent(scale) + _text_width(_plain(lamp.label), scale) + round(28 * scale)
         if not rows or (left > edge and left + wide > width):
             rows.append([])
             left = edge
@@ -146,11 +197,12 @@ def _light(canvas: U8, row: Sequence[tuple[int, Lamp]], index: int, scale: float
         thick = cv2.FILLED if lamp.lit else max(1, round(2 * scale))
         cv2.circle(canvas, center, radius, lamp.color, thick, cv2.LINE_AA)
         at = (left + _indent(scale), baseline)
-        cv2.putText(canvas, _ascii(lamp.label), at, _FONT, scale * 0.8, WHITE, _thickness(scale), cv2.LINE_AA)
+        _put(canvas, _plain(lamp.label), at, WHITE, scale)
 
 
 def _text_width(text: str, scale: float) -> int:
-    return int(cv2.getTextSize(text, _FONT, scale * 0.8, _thickness(scale))[0][0])
+    font = _font(scale)
+    return int(font.getlength(text if isinstance(font, ImageFont.FreeTypeFont) else _latin(text)))
 
 
 def _thickness(scale: float) -> int:
@@ -170,9 +222,7 @@ def _write(canvas: U8, lines: Sequence[Line], scale: float, first: int = 0) -> N
         if line.mark is not None:
             _mark(canvas, (left, baseline), line.mark, scale)
             x += _indent(scale)
-        cv2.putText(
-            canvas, line.text, (x, baseline), _FONT, scale * 0.8, line.color, _thickness(scale), cv2.LINE_AA
-        )
+        _put(canvas, line.text, (x, baseline), line.color, scale)
 
 
 def _mark(canvas: U8, at: tuple[int, int], good: bool, scale: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -46,9 +47,16 @@ def private_environment(base: dict[str, str]) -> dict[str, str]:
     if base.get("ROS_DISTRO") == "humble":
         environment["ROS_LOCALHOST_ONLY"] = "1"
     environment["PYTHONUNBUFFERED"] = "1"
-    profile = shared_file("config", "fastdds.xml")
-    if profile is not None:
-        # Fast DDS 2 and 3 know it by different names, and 3 warns about the old one.
-        old = base.get("ROS_DISTRO") in ("humble", "jazzy")
-        environment.setdefault(f"FAST{'RTPS' if old else 'DDS'}_DEFAULT_PROFILES_FILE", str(profile))
+    environment.update(profile_environment(environment))
     return environment
+
+
+def profile_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """What gives Fast DDS room for raw images in shared memory (config/fastdds.xml); nothing where `base`
+    names a profile already. Other middlewares do not read it.
+    """
+    profile = shared_file("config", "fastdds.xml")
+    # Fast DDS 2 and 3 know it by different names, and 3 warns about the old one.
+    old = base.get("ROS_DISTRO") in ("humble", "jazzy")
+    known = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+    return {} if profile is None or any(n in base for n in known) else {known[old]: str(profile)}

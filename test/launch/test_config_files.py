@@ -56,14 +56,34 @@ def panels(layout: Any) -> Iterator[str]:
 
 def test_the_foxglove_layout_shows_what_the_node_publishes() -> None:
     layout = json.loads((CONFIG / "foxglove.json").read_text())
-    assert sorted(panels(layout["layout"])) == sorted(layout["configById"])
-    kinds = {name.partition("!")[0] for name in layout["configById"]}
-    assert {"Image", "RawMessages", "DiagnosticSummary", "Plot"} <= kinds
-    paths = [path["value"] for panel in layout["configById"].values() for path in panel.get("paths", ())]
-    paths.append(layout["configById"]["RawMessages!caption"]["topicPath"])
+    configs = layout["configById"]
+    assert sorted(panels(layout["layout"])) == sorted(configs)
+    kinds = {name.partition("!")[0] for name in configs}
+    assert {"Image", "RawMessages", "DiagnosticSummary", "Plot", "StateTransitions", "CallService"} <= kinds
+    assert all(panel["foxglovePanelTitle"] and "title" not in panel for panel in configs.values())
+    paths = [path["value"] for panel in configs.values() for path in panel.get("paths", ())]
+    paths.append(configs["RawMessages!caption"]["topicPath"])
     for path in paths:
-        topic, _, field = path.partition(".")
-        assert field in message_fields(TOPICS[topic]), path
+        found = re.fullmatch(r'(/[\w/]+)(\{(\w+)=="\w+"\})?\.(\w+)', path)
+        assert found, path
+        topic, _, key, field = found.groups()
+        assert {field, *([key] if key else [])} <= message_fields(TOPICS[topic]), path
+
+
+def test_foxglove_shows_each_shipped_monitor_as_a_series_of_its_own() -> None:
+    configs = json.loads((CONFIG / "foxglove.json").read_text())["configById"]
+    monitors = yaml.safe_load((CONFIG / "monitors.yaml").read_text())["monitors"]
+    names = [monitor["name"] for monitor in monitors]
+    for panel, field in (("StateTransitions!monitors", "state"), ("Plot!probability", "probability")):
+        series = [(path["label"], path["value"]) for path in configs[panel]["paths"]]
+        assert series == [(name, f'/mobilevlm/monitors{{name=="{name}"}}.{field}') for name in names]
+
+
+def test_foxglove_asks_with_fields_of_the_service() -> None:
+    panel = json.loads((CONFIG / "foxglove.json").read_text())["configById"]["CallService!ask"]
+    request = (ROOT / "msg" / "srv" / "AskImage.srv").read_text().partition("\n---")[0]
+    fields = set(re.findall(r"^[\w/\[\]]+\s+([a-z]\w*)", request, re.MULTILINE))
+    assert panel["serviceName"] == "/ask_image" and set(json.loads(panel["requestPayload"])) <= fields
 
 
 def test_the_rviz_layout_shows_the_annotated_image() -> None:

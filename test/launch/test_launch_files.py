@@ -43,11 +43,21 @@ def test_gazebo_is_bridged_and_its_clock_used(description: Callable[[str], Any])
 
 def test_the_simulation_has_two_cameras_and_rviz_on_request(description: Callable[[str], Any]) -> None:
     made = description("simulation.launch.py")
+    from launch.actions import OpaqueFunction
     from launch_ros.actions import Node
 
-    nodes = actions(made, Node)
-    assert [node.node_executable for node in nodes] == ["camera_node", "camera_node", "rviz2"]
-    assert nodes[-1].condition is not None
+    from launch import LaunchContext
+
+    context = LaunchContext()
+    for argument in made.get_launch_arguments():
+        context.launch_configurations[argument.name] = ""
+    for given, count in (("front,rear", 2), ("left", 1), ("a,b,c", 3)):
+        context.launch_configurations.update(cameras=given, seed="0")
+        (function,) = actions(made, OpaqueFunction)
+        nodes = function.execute(context)
+        assert [node.node_executable for node in nodes] == ["camera_node"] * count
+    (rviz,) = actions(made, Node)
+    assert rviz.node_executable == "rviz2" and rviz.condition is not None
 
 
 @pytest.fixture

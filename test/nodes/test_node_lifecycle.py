@@ -174,31 +174,36 @@ def test_two_interrupts_in_a_row_end_it_with_code_0(second: Any) -> None:
     assert "Traceback" not in second.child.log()
 
 
-def test_a_termination_in_the_middle_of_answers_tells_everyone(
-    graph, second_node, endless_bundle: Path
-) -> None:
-    node = second_node("second", bundle=endless_bundle)
-    assert node.status().code == Status.OK
-    client = graph.client_of(AskImage, "/second/ask_image")
-    actions = graph.action("/second/ask")
+def test_a_termination_in_the_middle_of_answers_tells_everyone(graph, endless_bundle: Path) -> None:
+    client = graph.client_of(AskImage, "/leaving/ask_image")
+    # In a namespace: before Kilted, remapping does not reach the name of an action.
+    child = graph.start("mobilevlm_node", {"threads": 1, "bundle": endless_bundle}, "__ns:=/leaving")
     picture = Image(width=8, height=8, encoding="mono8", step=8, data=bytes(64))
     long = {"question": "What is it?", "image": picture, "max_tokens": 1500}
-    waiting = [client.call_async(AskImage.Request(**long)) for _ in range(10)]
-    sent = [actions.send_goal_async(AskImageAction.Goal(**long)) for _ in range(2)]
-    graph.until(lambda: all(goal.done() for goal in sent), "accepting goals")
-    waiting += [goal.result().get_result_async() for goal in sent]
-    empty = graph.call(AskImage, "/second/ask_image", AskImage.Request())
-    assert empty.status.code == Status.INVALID_QUESTION  # so the questions before it have arrived
+    actions = None
+    try:
+        short = AskImage.Request(question="Is it?", image=picture, max_tokens=1)
+        assert graph.call(AskImage, "/leaving/ask_image", short).status.code == Status.OK, child.log()
+        actions = graph.action("/leaving/ask")
+        waiting = [client.call_async(AskImage.Request(**long)) for _ in range(10)]
+        sent = [actions.send_goal_async(AskImageAction.Goal(**long)) for _ in range(2)]
+        graph.until(lambda: all(goal.done() for goal in sent), "accepting goals")
+        waiting += [goal.result().get_result_async() for goal in sent]
+        empty = graph.call(AskImage, "/leaving/ask_image", AskImage.Request())
+        assert empty.status.code == Status.INVALID_QUESTION  # so the questions before it have arrived
 
-    node.child.process.send_signal(signal.SIGTERM)
-    assert node.child.process.wait(60) == 0
-    assert "Traceback" not in node.child.log()
-    graph.until(lambda: all(future.done() for future in waiting), "a response to everyone")
-    responses = [future.result() for future in waiting]
-    codes = [getattr(response, "result", response).status.code for response in responses]
-    assert codes == [Status.CANCELLED] * 12
-    actions.destroy()
-    node.close()
+        child.process.send_signal(signal.SIGTERM)
+        assert child.process.wait(60) == 0
+        assert "Traceback" not in child.log()
+        graph.until(lambda: all(future.done() for future in waiting), "a response to everyone")
+        responses = [future.result() for future in waiting]
+        codes = [getattr(response, "result", response).status.code for response in responses]
+        assert codes == [Status.CANCELLED] * 12
+    finally:
+        if actions is not None:
+            actions.destroy()
+        child.stop()
+        graph.children.remove(child)
 
 
 @pytest.mark.parametrize(

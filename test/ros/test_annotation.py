@@ -57,3 +57,19 @@ def test_many_lamps_and_long_texts_leave_half_of_the_picture_free() -> None:
         changed = (drawn != PICTURE).any(axis=(1, 2)).mean()
         assert 0.1 < changed < 0.5
     assert (overlay(PICTURE, long, long, lamps)[115:125] == 180).all()
+
+
+def ink(text: str) -> np.ndarray:
+    """Where a text is drawn."""
+    panel = transcript(PICTURE, [Line(text)])[240:]
+    return (panel != panel[0, 0]).any(axis=2)
+
+
+def test_letters_of_other_alphabets_are_drawn_and_not_question_marks() -> None:
+    for text in ("\u00e9", "\u00fc", "\u00df"):
+        assert ink(text).any() and not np.array_equal(ink(text), ink("?"))
+    assert np.array_equal(ink("\x07"), ink("?"))
+
+
+def test_a_text_without_spaces_is_wrapped() -> None:
+    assert transcript(PICTURE, [Line("x" * 400)]).shape[0] > transcript(PICTURE, [Line("x")]).shape[0] + 60

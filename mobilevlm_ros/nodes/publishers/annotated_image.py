@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from time import monotonic
 
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 
 from mobilevlm_ros.errors import MobileVLMError
@@ -18,7 +19,7 @@ from mobilevlm_ros.nodes.publishers.captions import Captioner
 from mobilevlm_ros.nodes.publishers.monitors import Monitors, Watch
 from mobilevlm_ros.nodes.services.ask_server import AskServer
 from mobilevlm_ros.nodes.services.responses import header_of
-from mobilevlm_ros.ros.annotation import BLUE, GREEN, GREY, RED, Lamp, Line, overlay
+from mobilevlm_ros.ros.annotation import BLUE, DIM, GREEN, GREY, RED, Lamp, Line, overlay
 from mobilevlm_ros.ros.image_messages import image_message
 
 _COLORS = {State.RAISED: RED, State.CLEAR: GREEN, State.UNKNOWN: GREY}
@@ -35,16 +36,33 @@ class AnnotatedImages:
         self._captioner = captioner
         self._monitors = monitors
         self._publisher = node.create_publisher(Image, "~/annotated_image", 1)
+        self._own: dict[str, Publisher] = {}  # by camera: ~/annotated_image/<camera>
         self._due: dict[str, float] = {}  # by camera, monotonic
         self._shown: dict[str, Frame] = {}
 
     @property
     def listeners(self) -> int:
         """Subscriptions now."""
-        return int(self._publisher.get_subscription_count())
+        return sum(int(p.get_subscription_count()) for p in (self._publisher, *self._own.values()))
+
+    def start(self, cameras: Mapping[str, Camera]) -> None:
+        """A topic for each camera that has a name, besides the one for all."""
+        self.stop()
+        self._own = {
+            name: self._node.create_publisher(Image, f"~/annotated_image/{name}", 1)
+            for name in cameras
+            if name
+        }
+
+    def stop(self) -> None:
+        """Remove the cameras' topics."""
+        for publisher in self._own.values():
+            self._node.destroy_publisher(publisher)
+        self._own = {}
 
     def close(self) -> None:
-        """Remove the topic."""
+        """Remove the topics."""
+        self.stop()
         self._node.destroy_publisher(self._publisher)
 
     def tick(self, cameras: Mapping[str, Camera]) -> None:
@@ -55,7 +73,9 @@ class AnnotatedImages:
             return
         now = monotonic()
         for name, camera in cameras.items():
-            if now < self._due.get(name, 0.0):
+            targets = [p for p in (self._publisher, self._own.get(name)) if p is not None]
+            heard = [p for p in targets if p.get_subscription_count()]
+            if now < self._due.get(name, 0.0) or not heard:
                 continue
             self._due[name] = now + 1.0 / rate
             try:
@@ -64,18 +84,27 @@ class AnnotatedImages:
                 continue  # diagnostics say why
             if frame is not self._shown.get(name):
                 self._shown[name] = frame
-                self._publisher.publish(self._draw(frame))
+                drawn = self._draw(frame, name or camera.topic)
+                for publisher in heard:
+                    publisher.publish(drawn)
 
-    def _draw(self, frame: Frame) -> Image:
-        top: list[Line] = []
+    def _draw(self, frame: Frame, label: str) -> Image:
+        top = [Line(label)]
         exchange = self._ask_server.exchanges.get(frame.camera)
         if exchange is not None:
-            question, reply = exchange
-            top = [Line(question, GREY), Line(reply, BLUE)]
+            seconds = monotonic() - exchange.at
+            max_age = self._node.get_parameter("max_age").value
+            faded = 0 <= max_age < seconds
+            reply = f"{exchange.reply} ({exchange.confidence:.2f}) {_ago(seconds)}"
+            top += [Line(exchange.question, DIM if faded else GREY), Line(reply, DIM if faded else BLUE)]
         caption = self._captioner.latest(frame.camera)
         bottom = [] if caption is None else [Line(_caption(frame, *caption))]
         lamps = [lamp_of(watch) for watch in self._monitors.watches if watch.camera.name == frame.camera]
         return image_message(overlay(frame.image, top, bottom, lamps), header_of(frame))
+
+
+def _ago(seconds: float) -> str:
+    return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
 
 
 def lamp_of(watch: Watch) -> Lamp:

@@ -47,12 +47,14 @@ class PeriodicPublishers:
         """Begin to work on these cameras."""
         self._cameras = cameras
         self.captioner.start(cameras)
+        self._annotated.start(cameras)
         self.monitors.start(monitors, cameras)
 
     def stop(self, reason: str) -> None:
         """Rest; monitors tell the reason."""
         self._cameras = {}
         self.captioner.stop()
+        self._annotated.stop()
         self.monitors.stop(reason)
 
     def close(self, reason: str) -> None:

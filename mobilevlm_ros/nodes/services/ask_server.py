@@ -26,7 +26,13 @@ from mobilevlm_ros.nodes.node_state import NodeState
 from mobilevlm_ros.nodes.services.client_watch import ClientWatch
 from mobilevlm_ros.nodes.services.frame_queue import FrameQueue
 from mobilevlm_ros.nodes.services.messages import AskFields, AskResult, Goal
-from mobilevlm_ros.nodes.services.pending_question import Counts, PendingQuestion, Progress, RequestContext
+from mobilevlm_ros.nodes.services.pending_question import (
+    Counts,
+    Exchange,
+    PendingQuestion,
+    Progress,
+    RequestContext,
+)
 from mobilevlm_ros.nodes.services.request_parser import EVERY, MAX_LABEL, AskRequest, parse_request
 from mobilevlm_ros.nodes.services.responses import fill, fill_summary
 from mobilevlm_ros.ros.decode_pool import DecodePool
@@ -85,7 +91,7 @@ class AskServer:
         """Begin to count again."""
         self.counts = Counts()
         self.last_latency: float | None = None
-        self.exchanges: dict[str, tuple[str, str]] = {}
+        self.exchanges: dict[str, Exchange] = {}
 
     def cancel_all(self) -> None:
         """Every question on its way gets CANCELLED."""
@@ -203,7 +209,8 @@ class AskServer:
         if isinstance(outcome, Answer):
             if question.camera is not None:
                 reply = outcome.text or f"not sure: {outcome.best_guess}"
-                self.exchanges[question.camera.name] = (question.request.question, reply)
+                exchange = Exchange(question.request.question, reply, outcome.confidence, monotonic())
+                self.exchanges[question.camera.name] = exchange
             if self.on_answer is not None:
                 self.on_answer(outcome, result.latency.total)
 

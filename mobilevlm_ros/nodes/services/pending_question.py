@@ -23,6 +23,21 @@ Progress = Callable[["PendingQuestion", str], None]
 """Called with what is new in the text ('' between stages)."""
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """A question and its answer.
+
+    Attributes:
+        confidence: of the answer, 0 to 1.
+        at: when it was answered, monotonic seconds.
+    """
+
+    question: str
+    reply: str
+    confidence: float
+    at: float
+
+
 @dataclass
 class Counts:
     """How questions ended since the node was configured; each is in exactly one of them."""
