@@ -63,7 +63,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "tokenize": ("mobilevlm tokenize wiki.jsonl --model ./mobilellama -o shards/wiki",),
     "merge": ("mobilevlm merge runs/gate -o checkpoints/gate",),
-    "eval": ("mobilevlm eval nano --count 200",),
+    "eval": (
+        "mobilevlm eval nano --count 200",
+        "mobilevlm eval pope --data ~/eval/pope --bundle ~/bundles/v2-1.7b",
+        "mobilevlm eval pope --data ~/eval/pope --score-only answers.jsonl --json",
+        "mobilevlm eval vqa my_robot.json --images pics/ --out exam/",
+    ),
     "calibrate": ("mobilevlm calibrate labels.csv --bundle ~/bundles/v2-1.7b",),
     "bench": ("mobilevlm bench", "mobilevlm bench --bundle ~/bundles/v2-1.7b --plot bench.png"),
     "trace": ('mobilevlm trace ./my-checkpoint photo.jpg "What is this?" -o trace.npz',),

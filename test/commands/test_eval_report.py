@@ -121,7 +121,7 @@ def test_my_own_exam(nano: Path, my_exam: Path, tmp_path: Path, capsys: pytest.C
     assert told["tags"]["odd"] == {"questions": 1, "accuracy": 0.0}
     assert told["choices"]["questions"] == sum("choices" in row for row in json.loads(my_exam.read_text()))
     assert 0 <= told["choices"]["ece"] <= 1
-    folder = out / told["model_id"]
+    folder = out / "my_robot" / told["model_id"]
     assert sorted(p.name for p in folder.iterdir()) == [
         "abstention.png", "answers.jsonl", "failures.html", "reliability.png", "summary.json"
     ]  # fmt: skip

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="also write answers.jsonl, summary.json, failures.html and the diagrams, in a folder per model",
+        help="also write answers.jsonl, summary.json, failures.html and the diagrams, in DIR/EXAM/MODEL",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, as the last line")
 
@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
         told = {"exam": str(args.exam), "model_id": model_id, **summary(marked)}
         results.append(told)
         if args.out is not None:
-            _write(args.out / model_id, told, marked)
+            _write(args.out / args.exam.stem / model_id, told, marked)
         if not args.json:
             print(_table(told))
     if args.json:

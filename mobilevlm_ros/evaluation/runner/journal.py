@@ -55,6 +55,11 @@ class Journal:
         known = folder / IDENTITY
         if known.is_file():
             _check_identity(known, identity)
+        elif self.path.exists():
+            raise EvaluationError(
+                f"{self.path} is there without {IDENTITY}, so whose answers it holds is not known: use another "
+                "--out, or delete that folder"
+            )
         else:
             write_whole(known, json.dumps(identity, indent=1) + "\n")
         self._stream = self.path.open("ab")

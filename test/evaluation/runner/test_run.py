@@ -148,6 +148,11 @@ def test_another_models_folder_and_a_second_process_are_refused(
     (outcome.folder / "run.json").write_text(json.dumps({**identity, "fingerprint": "another"}))
     with pytest.raises(EvaluationError, match="holds answers of another run: its fingerprint is 'another'"):
         run(benchmark, dataset, runtime, Plan(tmp_path, limit=2))
+    (outcome.folder / "run.json").unlink()
+    before = (outcome.folder / "journal.jsonl").read_bytes()
+    with pytest.raises(EvaluationError, match="whose answers it holds is not known"):
+        run(benchmark, dataset, runtime, Plan(tmp_path, limit=2))
+    assert (outcome.folder / "journal.jsonl").read_bytes() == before
     (outcome.folder / "run.json").write_text(json.dumps(identity))
 
     def second(progress: object) -> None:
