@@ -57,7 +57,7 @@ class Journal:
             _check_identity(known, identity)
         elif self.path.exists():
             raise EvaluationError(
-                f"{self.path} is there without {IDENTITY}, so whose answers it holds is not known: use another "
+                f"{self.path} is there without {IDENTITY}; whose answers it holds is not known: use another "
                 "--out, or delete that folder"
             )
         else:
