@@ -15,6 +15,7 @@ from rclpy.parameter import Parameter
 
 from mobilevlm_ros.nodes.parameters.monitors_file import MonitorsFile
 from mobilevlm_ros.nodes.parameters.parameters import Parameters, problem
+from mobilevlm_ros.nodes.parameters.table import SPECS
 
 SECRET = "password: hunter2\n\tanother line"
 MONITORS = "monitors:\n  - {name: a, question: 'Is it?'}\n"
@@ -91,4 +92,23 @@ def test_a_caption_prompt_that_no_question_could_be_is_refused(value: str) -> No
 def test_cameras_that_cannot_be_are_told(context: Context, names: list[str]) -> None:
     node, parameters, _ = started(context, cameras=names)
     assert any(text.startswith("cameras") for text in parameters.problems())
+    node.destroy_node()
+
+
+def test_what_was_dumped_can_be_loaded_into_a_configured_node(context: Context, tmp_path: Path) -> None:
+    """`ros2 param load` sets every parameter of the file, those too that take effect when configured."""
+    (tmp_path / "monitors.yaml").write_text(MONITORS)
+    node = Node(
+        "dumped",
+        context=context,
+        parameter_overrides=[
+            Parameter("monitors_file", value=str(tmp_path / "monitors.yaml")),
+            Parameter("bundle", value="/data/bundle"),
+            Parameter("allowed_paths", value=["~/shared"]),
+        ],
+    )
+    parameters = Parameters(node, lambda: False)
+    MonitorsFile(node, lambda: False, parameters.allowed)
+    values = {spec.name: node.get_parameter(spec.name).value for spec in SPECS}
+    assert [put(node, name, value) for name, value in values.items()] == [""] * len(SPECS)
     node.destroy_node()

@@ -259,6 +259,10 @@ def test_the_annotated_image_has_lamps_and_is_made_only_for_listeners(watching: 
     subscription = watching.graph.node.create_subscription(
         Image, "/watch/mobilevlm/annotated_image", images.append, 2
     )
+    own = "/watch/mobilevlm/annotated_image/silent"
+    watching.graph.until(
+        lambda: watching.graph.node.count_publishers(own) == 1, "a topic for the named camera"
+    )
 
     def lamp_is_red() -> bool:
         return bool(images) and (image_to_rgb(images[-1])[:60] == (238, 102, 92)).all(axis=2).any()
