@@ -142,7 +142,12 @@ SPECS = (
         bounds=(0.1, 60.0),
     ),
     # ---- questions
-    Spec("queue_size", 16, "Requests that may wait; more get the status BUSY.", bounds=(1, 1000)),
+    Spec(
+        "queue_size",
+        16,
+        "Requests that may wait, for their turn or for a frame; more get BUSY.",
+        bounds=(1, 1000),
+    ),
     Spec("prefix_cache_mb", 256, "Memory for frames kept for follow-up questions, MiB.", bounds=(0, 65536)),
     Spec(
         "max_age",
@@ -176,8 +181,8 @@ SPECS = (
     Spec(
         "sessions_max",
         16,
-        "Conversations that are remembered; beyond it the one that was used least recently is forgotten; 0 "
-        "keeps none.",
+        "Conversations that are remembered; beyond it one that was idle for a minute is forgotten, else the one "
+        "that began last; 0 keeps none.",
         live=True,
         bounds=(0, 1000),
     ),
