@@ -181,8 +181,8 @@ SPECS = (
     Spec(
         "sessions_max",
         16,
-        "Conversations that are remembered; beyond it one that was idle for a minute is forgotten, else the one "
-        "that began last; 0 keeps none.",
+        "Conversations that are remembered; beyond it one that was idle for a minute is forgotten, else the "
+        "one that began last; 0 keeps none.",
         live=True,
         bounds=(0, 1000),
     ),
