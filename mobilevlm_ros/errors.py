@@ -46,6 +46,18 @@ class BundleError(MobileVLMError):
     """A bundle that is missing, incomplete, altered, or from an unknown schema."""
 
 
+class OutputError(MobileVLMError, OSError):
+    """A file or directory that cannot be written, or that may not be replaced."""
+
+
+class CheckpointOutputError(CheckpointError, OutputError):
+    """A checkpoint that cannot be written, or that may not be replaced."""
+
+
+class BundleOutputError(BundleError, OutputError):
+    """A bundle, or a file of one, that cannot be written, or that may not be replaced."""
+
+
 class EngineError(MobileVLMError):
     """A backend that could not be loaded, or failed while running."""
 

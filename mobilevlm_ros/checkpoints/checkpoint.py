@@ -5,21 +5,23 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mobilevlm_ros.checkpoints.output import CHECKPOINT, METADATA, is_ours, writing_tensors
 from mobilevlm_ros.checkpoints.tensor_reader import LAYOUTS, CheckpointReader
 from mobilevlm_ros.errors import CheckpointError
+from mobilevlm_ros.files.atomic_directory import new_directory
 from mobilevlm_ros.files.hub_cache import find_clip_directory
 from mobilevlm_ros.model.config import MobileVLMConfig
 from mobilevlm_ros.model.mobilevlm import MobileVLM
+from mobilevlm_ros.processing.tokenizer import TOKENIZER
 
 logger = logging.getLogger(__name__)
 
@@ -157,30 +159,31 @@ def load(path: str | Path, dtype: torch.dtype | None = torch.float32) -> MobileV
     return model.eval()
 
 
-def save(model: MobileVLM, config: MobileVLMConfig, tokenizer_file: str | Path, path: str | Path) -> None:
+def save(
+    model: MobileVLM,
+    config: MobileVLMConfig,
+    tokenizer_file: str | Path,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    more: Mapping[str, bytes] | None = None,
+) -> None:
     """Writes a checkpoint directory that describes the tower it carries, so it needs no CLIP directory.
 
-    The directory appears only when it is complete; an older one at `path` is replaced.
+    The directory appears only when it is complete. One that this package has written is replaced, another
+    checkpoint only with `overwrite`, and neither when other files lie in it. `more` are files to put beside,
+    such as the recipe. Raises CheckpointError.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     shapes = expected_shapes(config)
     state = {
         key: value.detach().cpu().contiguous() for key, value in model.state_dict().items() if key in shapes
     }
     description = {**config.to_json_dict(), "torch_dtype": str(model.dtype).removeprefix("torch.")}
     description["vision_config"] = vars(config.vision)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        work.chmod(0o755)  # mkdtemp keeps others out
-        save_file(state, work / "model.safetensors", metadata={"format": "pt"})
-        (work / "model.safetensors").chmod(0o644)  # safetensors keeps others out too
-        shutil.copyfile(tokenizer_file, work / "tokenizer.model")
+    path = Path(path)
+    with new_directory(path, CHECKPOINT, overwrite=overwrite or is_ours(path)) as work, writing_tensors(path):
+        save_file(state, work / "model.safetensors", metadata=METADATA)
+        shutil.copyfile(tokenizer_file, work / TOKENIZER)
         (work / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        if target.exists():
-            os.replace(target, work / "old")
-        os.replace(work, target)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-    shutil.rmtree(target / "old", ignore_errors=True)
+        for name, content in (more or {}).items():
+            (work / name).write_bytes(content)

@@ -6,19 +6,20 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mobilevlm_ros.checkpoints.checkpoint import expected_shapes
-from mobilevlm_ros.errors import CheckpointError
+from mobilevlm_ros.checkpoints.output import CHECKPOINT, METADATA, writing_tensors
+from mobilevlm_ros.errors import CheckpointOutputError
+from mobilevlm_ros.files.atomic_directory import new_directory
 from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig, VisionConfig
+from mobilevlm_ros.processing.tokenizer import TOKENIZER
 
 _SHARD_BYTES = 512 << 20
 _CLIP = "openai/clip-vit-large-patch14-336"
@@ -82,33 +83,25 @@ def write_random_checkpoint(
     *,
     seed: int = 0,
     dtype: torch.dtype = torch.bfloat16,
+    overwrite: bool = False,
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> None:
     """Writes a checkpoint directory of sharded safetensors, one shard in memory at a time.
 
     The same seed gives the same weights. `progress` gets parameters done, parameters in all, and a tensor's
-    name. The directory appears only when it is complete. Raises CheckpointError when `path` exists or cannot
-    be written.
+    name. The directory appears only when it is complete; `overwrite` replaces a checkpoint that is already
+    there, unless other files lie in it. Raises CheckpointError when `path` may not be replaced or cannot be
+    written.
     """
-    if path.exists():
-        raise CheckpointError(f"{path} already exists; choose another directory")
     if config.vision != VisionConfig():  # no CLIP directory will lie beside it to tell the tower's geometry
         config = replace(config, own_vision=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        work.chmod(0o755)
+    if path.exists() and not overwrite:
+        raise CheckpointOutputError(f"{path} already exists; choose another directory, or use --overwrite")
+    with new_directory(path, CHECKPOINT, overwrite=overwrite) as work, writing_tensors(path):
         _write_shards(config, work, seed, dtype, progress)
         description = {**config.to_json_dict(), "torch_dtype": str(dtype).removeprefix("torch.")}
         (work / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        shutil.copyfile(tokenizer_file, work / "tokenizer.model")
-        work.rename(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} cannot be written: {error}; free space there, or choose another place"
-        ) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.copyfile(tokenizer_file, work / TOKENIZER)
 
 
 def _write_shards(
@@ -130,8 +123,7 @@ def _write_shards(
         progress(done, total, name)
         if name == last or sum(tensor.nbytes for tensor in shard.values()) >= _SHARD_BYTES:
             part = work / f"{len(shards)}.part"
-            save_file(shard, part, metadata={"format": "pt"})
-            part.chmod(0o644)  # safetensors keeps others out
+            save_file(shard, part, metadata=METADATA)
             shards.append(list(shard))
             shard = {}
     where: dict[str, str] = {}

@@ -8,11 +8,11 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mobilevlm_ros.client.options import NODE_OPTIONS, add_node_options, add_output_options
 from mobilevlm_ros.client.printing import Typewriter, answer_lines
+from mobilevlm_ros.commands import options
 from mobilevlm_ros.commands.picture_source import Found, pictures, split_words
 from mobilevlm_ros.errors import MobileVLMError, OptionError
 
@@ -36,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="IMAGE: a picture (JPEG, PNG, WebP), a directory of them, a video, - for standard input, or a "
         "URL with --allow-url. With --ros it may be left out: then the node asks its camera",
     )
-    parser.add_argument(
-        "--bundle", type=Path, help="bundle directory, or nano (default: the small model of the package)"
-    )
+    options.add_bundle(parser)
     parser.add_argument(
         "--choices",
         nargs="+",
@@ -84,8 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     words.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="the answer ends before this; repeatable"
     )
-    parser.add_argument("--backend", default="auto", help="what runs the model (default: auto)")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
+    options.add_runtime(parser)
     add_output_options(parser)
     node = parser.add_argument_group("asking a running node (ROS 2)")
     node.add_argument(

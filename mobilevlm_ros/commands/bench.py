@@ -6,16 +6,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
+
+from mobilevlm_ros.commands import options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument(
-        "--bundle", type=Path, help="bundle directory (default: the small model that comes with the package)"
-    )
-    parser.add_argument("--backend", default="auto", help="what runs the model (default: auto)")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
+    options.add_bundle(parser)
+    options.add_runtime(parser)
     parser.add_argument(
         "--spin", action="store_true", help="idle threads busy-wait, as the node's parameter spin_threads"
     )
@@ -23,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeats", type=int, default=3, help="of encoding and prefill, for the median (default: 3)"
     )
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw where the time goes")
-    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    options.add_plot(parser, "also draw where the time goes")
+    options.add_json(parser, "the table")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -33,6 +31,9 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.evaluation import drawing
     from mobilevlm_ros.evaluation.latency import plot as latency_plot
     from mobilevlm_ros.evaluation.latency.measure import measure
+
+    if args.plot is not None:
+        drawing.check(args.plot, overwrite=args.overwrite)
 
     def progress(stage: str) -> None:
         if sys.stderr.isatty():
@@ -51,5 +52,5 @@ def main(args: argparse.Namespace) -> int:
             print("\r\x1b[K", end="", file=sys.stderr)
     print(json.dumps(found.as_dict()) if args.json else found.table(), flush=True)
     if args.plot is not None:  # last: a plot that cannot be written costs no figures
-        drawing.save(latency_plot.draw(found), args.plot)
+        drawing.save(latency_plot.draw(found), args.plot, overwrite=args.overwrite)
     return 0

@@ -10,6 +10,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from mobilevlm_ros.commands import options
+
 if TYPE_CHECKING:
     from mobilevlm_ros.export.quantization.calibration_set import CalibrationSet
 
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="BUNDLE", help="directory to make"
     )
-    parser.add_argument("--revision", help="branch, tag or commit of a hub id (default: main)")
+    options.add_revision(parser)
     parser.add_argument("--name", help="model id that answers report (default: the checkpoint's)")
     parser.add_argument(
         "--bits",
@@ -114,11 +116,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="GPU engines that the bundle is also for: cuda (ONNX Runtime; some kilobytes), tensorrt (10 and "
         "newer; a second 4-bit decoder), tensorrt8 (8.5 and 8.6; a 16-bit decoder) (default: cuda)",
     )
-    parser.add_argument("--force", action="store_true", help="replace a bundle that is already there")
-    parser.add_argument(
-        "--quiet", action="store_true", help="no progress bar (there is none without a terminal)"
-    )
-    parser.add_argument("--json", action="store_true", help="print what was built as JSON")
+    options.add_overwrite(parser, "--force")
+    options.add_quiet(parser)
+    options.add_json(parser, "what was built")
 
 
 def _matrix_bits(text: str) -> tuple[str, int]:
@@ -188,7 +188,7 @@ def main(args: argparse.Namespace) -> int:
             name=args.name,
             revision=args.revision,
             mmproj=args.mmproj,
-            force=args.force,
+            force=args.overwrite,
             calibration=_calibration(args),
             quality=_quality(args),
             fast_prefill=args.prefill == "int8",

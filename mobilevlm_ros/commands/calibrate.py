@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mobilevlm_ros.commands import options
+
 if TYPE_CHECKING:
     from mobilevlm_ros.engine.runtime import Runtime
     from mobilevlm_ros.evaluation.calibration.labels import Label
@@ -26,14 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="JSONL or CSV file with image, question, choices, answer; or 'nano' or 'nano-hard': simulated",
     )
     parser.add_argument(
-        "--bundle", type=Path, help="bundle directory (default: the one that comes with the package)"
+        "--bundle",
+        type=Path,
+        metavar="BUNDLE",
+        help=f"bundle to measure and to write into (default: measure {options.SHIPPED}, write nothing)",
     )
     parser.add_argument("--count", type=int, default=1000, help="simulated questions (default: 1000)")
     parser.add_argument("--dry-run", action="store_true", help="measure, but leave the bundle as it is")
     parser.add_argument("--remove", action="store_true", help="take the bundle's calibration away, and end")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw reliability diagrams")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    options.add_plot(parser, "also draw reliability diagrams")
+    options.add_threads(parser)
+    options.add_json(parser, "the figures")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -48,11 +53,15 @@ def main(args: argparse.Namespace) -> int:
 
     path = find_bundle(args.bundle)
     if args.remove:
+        if args.bundle is None:
+            raise OptionError("--remove changes a bundle: name it with --bundle")
         Bundle.open(path).remove_file(CALIBRATION)
         print(f"{path} has no calibration now", file=sys.stderr)
         return 0
     if args.labels is None:
         raise OptionError("no labels are given: name a JSONL or CSV file, or nano, or nano-hard")
+    if args.plot is not None:
+        drawing.check(args.plot, overwrite=args.overwrite)
     marked = _ask(load_runtime(path, threads=args.threads), args)
     fitted, held_out = marked[::2], marked[1::2]
     calibration = fit(fitted, Path(args.labels).name)
@@ -60,12 +69,14 @@ def main(args: argparse.Namespace) -> int:
     rows = {"before": quality(held_out), "after": quality(after)}
     better = rows["after"].nll < rows["before"].nll and rows["after"].ece <= rows["before"].ece
     if args.plot is not None:
-        drawing.save(reliability_plot.draw([("before", held_out), ("after", after)]), args.plot)
-    if better and not args.dry_run:
+        picture = reliability_plot.draw([("before", held_out), ("after", after)])
+        drawing.save(picture, args.plot, overwrite=args.overwrite)
+    written = better and args.bundle is not None and not args.dry_run
+    if written:
         calibration.save(Bundle.open(path))
     if args.json:
         found = {name: dataclasses.asdict(row) for name, row in rows.items()}
-        print(json.dumps({**dataclasses.asdict(calibration), **found, "better": better}))
+        print(json.dumps({**dataclasses.asdict(calibration), **found, "better": better, "written": written}))
         return 0
     print(f"temperature {calibration.temperature} from {len(fitted)} questions; on {len(held_out)} others:\n")
     print("| | accuracy | mean confidence | ECE | NLL, nats | Brier |\n|---|---|---|---|---|---|")
@@ -76,8 +87,10 @@ def main(args: argparse.Namespace) -> int:
         )
     if not better:
         print("\nIt does not help: the bundle stays as it was.")
-    elif not args.dry_run:
+    elif written:
         print(f"\nWritten to {path / CALIBRATION}; answers with choices are calibrated from now on.")
+    elif args.bundle is None and not args.dry_run:
+        print(f"\nNot written: name the bundle to write into with --bundle. {path} stays as it was.")
     return 0
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mobilevlm_ros.commands import options
+
 if TYPE_CHECKING:
     from mobilevlm_ros.engine.bundle import Bundle
 
@@ -20,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="?",
         metavar="BUNDLE",
-        help="bundle directory (default: the one that comes with the package)",
+        help=f"bundle directory (default: {options.SHIPPED})",
     )
-    parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
+    options.add_json(parser, "the manifest")
 
 
 def main(args: argparse.Namespace) -> int:

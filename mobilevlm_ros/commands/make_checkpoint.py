@@ -8,6 +8,8 @@ import json
 import sys
 from pathlib import Path
 
+from mobilevlm_ros.commands import options
+
 LIKE = ("MobileVLM-1.7B", "MobileVLM-3B", "MobileVLM_V2-1.7B", "MobileVLM_V2-3B", "MobileVLM_V2-7B", "tiny")
 
 
@@ -31,10 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokenizer.model to put in (default: that of the checkpoint --like names, else the one of the "
         "model that comes with the package)",
     )
-    parser.add_argument(
-        "--quiet", action="store_true", help="no progress bar (there is none without a terminal)"
-    )
-    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+    options.add_overwrite(parser)
+    options.add_quiet(parser)
+    options.add_json(parser, "what was written")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -76,6 +77,7 @@ def main(args: argparse.Namespace) -> int:
             tokenizer,
             seed=args.seed,
             dtype=getattr(torch, args.dtype),
+            overwrite=args.overwrite,
             progress=progress,
         )
     if args.json:

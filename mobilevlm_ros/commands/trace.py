@@ -15,46 +15,51 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mobilevlm_ros.commands import options
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
+ARRAYS = {"pixel_values", "vision_features", "projector", "input_ids", "logits", "greedy"}
+"""What a trace holds."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument(
-        "checkpoint",
-        type=Path,
-        metavar="CHECKPOINT",
-        help="directory of a MobileVLM checkpoint, or its hub id, e.g. mtgv/MobileVLM_V2-1.7B",
-    )
+    options.add_checkpoint(parser)
     parser.add_argument("image", type=Path, metavar="IMAGE", help="picture file (JPEG, PNG, ...)")
     parser.add_argument("question", metavar="QUESTION")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.npz", help="file to write")
-    parser.add_argument("--revision", help="branch, tag or commit of a hub id (default: main)")
+    options.add_output(parser, "OUT.npz", "file to write; one of an earlier trace is replaced")
     parser.add_argument("--tokens", type=int, default=20, help="most ids in `greedy` (default: 20)")
     parser.add_argument("--template", default="v1", help="prompt template (default: v1)")
-    parser.add_argument("--json", action="store_true", help="print shapes and the answer as JSON")
+    options.add_json(parser, "shapes and the answer")
 
 
 def main(args: argparse.Namespace) -> int:
     """Writes the arrays; prints the continuation as text."""
+    import numpy as np
+
     from mobilevlm_ros.checkpoints.hub import locate
     from mobilevlm_ros.errors import QuestionError
+    from mobilevlm_ros.files.atomic import check_file, new_file
     from mobilevlm_ros.processing.prompt_template import TEMPLATES
 
     if args.template not in TEMPLATES:
         raise QuestionError(f"unknown template {args.template!r}; known: {', '.join(TEMPLATES)}")
     if args.tokens < 1:
         raise QuestionError(f"--tokens is {args.tokens}; it must be at least 1")
+    check_file(args.output, overwrite=args.overwrite, ours=_is_trace)
     rgb = read_rgb(args.image)
     checkpoint = locate(args.checkpoint, args.revision)
     arrays, answer = trace(checkpoint, rgb, args.question, args.tokens, args.template)
-    _write(args.output, arrays)
+    with new_file(args.output, overwrite=args.overwrite, ours=_is_trace) as part, part.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)  # a name would get .npz appended
     if args.json:
         shapes = {name: list(array.shape) for name, array in arrays.items()}
         print(
@@ -121,13 +126,10 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     return decode_image(read_bytes(path), str(path), as_held=False)
 
 
-def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    import numpy as np
-
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def _is_trace(path: Path) -> bool:
+    """Whether a file is what this verb writes, and nothing else."""
     try:
-        with temporary.open("wb") as file:  # a name would get .npz appended
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()} == ARRAYS
+    except (OSError, zipfile.BadZipFile):
+        return False

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mobilevlm_ros.commands import options
 from mobilevlm_ros.errors import OptionError
 
 
@@ -20,11 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         type=Path,
-        default=Path("runs/nano/checkpoint"),
-        help="checkpoint directory to write",
+        default=Path("nano-checkpoint"),
+        help="checkpoint directory to write (default: nano-checkpoint)",
     )
+    options.add_overwrite(parser)
     parser.add_argument(
-        "--work", type=Path, default=Path("runs/nano"), help="rendered scenes and the state to go on from"
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="where rendered scenes and the state to go on from are kept (default: the user's cache)",
     )
     parser.add_argument(
         "--set",
@@ -37,20 +42,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-compile", action="store_true", help="do without torch.compile (slower; needs no C++ compiler)"
     )
-    parser.add_argument("--json", action="store_true", help="print checkpoint and recipe as JSON")
+    options.add_json(parser, "checkpoint and recipe")
     parser.add_argument("--from-scratch", action="store_true", help="ignore a kept state")
 
 
 def main(args: argparse.Namespace) -> int:
     """Trains; says where the checkpoint is."""
+    from mobilevlm_ros.files.user_cache import user_cache
     from mobilevlm_ros.training.nano.train import Recipe, train_nano
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     recipe = dataclasses.replace(Recipe(), **_changes(args.set, dataclasses.asdict(Recipe())))
     output = train_nano(
         args.output,
-        args.work,
+        args.work or user_cache() / "nano",
         recipe,
+        overwrite=args.overwrite,
         threads=args.threads,
         resume=not args.from_scratch,
         compiled=not args.no_compile,

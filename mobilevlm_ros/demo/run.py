@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Any
 
 import cv2
+import numpy as np
 from mobilevlm_msgs.msg import Caption, Status
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from std_msgs.msg import String
@@ -27,6 +28,7 @@ from mobilevlm_ros.demo.node_process import Child
 from mobilevlm_ros.demo.questions import judge, pick_questions
 from mobilevlm_ros.demo.table import Table, TableRow
 from mobilevlm_ros.errors import MobileVLMError, RequestTimeout
+from mobilevlm_ros.evaluation import drawing
 from mobilevlm_ros.ros.annotation import GREEN, GREY, RED, Line, transcript
 from mobilevlm_ros.ros.resources import private_environment
 from mobilevlm_ros.ros.stamps import to_nanoseconds
@@ -135,8 +137,7 @@ class Demo:
             lines.append(Line(text, GREEN if row.right else RED, row.right))
         lines += [Line(f"caption: {caption.text}") for caption in self._captions[-1:]]
         annotated = cv2.cvtColor(transcript(picture, lines), cv2.COLOR_RGB2BGR)
-        if not cv2.imwrite(str(output), annotated):
-            raise MobileVLMError(f"{output} cannot be written: give another path with --output")
+        drawing.save(np.asarray(annotated, np.uint8), output)
         print(f"annotated picture: {output.resolve()}\n", flush=True)
 
 
@@ -146,7 +147,10 @@ def _parse(args: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bundle", default="", help="model bundle (default: the nano model of the package)")
     parser.add_argument("--rate", type=float, default=30.0, help="images per second (default: %(default)s)")
     parser.add_argument(
-        "--output", type=Path, default=Path("demo.png"), help="picture (default: %(default)s)"
+        "--output",
+        type=Path,
+        default=Path("demo.png"),
+        help="picture; that of an earlier demo is replaced (default: %(default)s)",
     )
     return parser.parse_args(args)
 
@@ -161,6 +165,7 @@ def main(args: Sequence[str] | None = None) -> int:
         node_parameters["bundle"] = options.bundle
     rows: list[TableRow] = []
     try:
+        drawing.check(options.output)
         with ExitStack() as stack:
             package = "mobilevlm_ros.nodes"
             camera = Child(

@@ -5,154 +5,48 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-import os
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from mobilevlm_ros.errors import BundleError
-from mobilevlm_ros.model.config import MobileVLMConfig
+from mobilevlm_ros.engine.manifest import (
+    DECODER,
+    DECODER_TREE,
+    EMBEDDINGS,
+    MANIFEST,
+    PREFILL,
+    PREFILL_TREE,
+    SCHEMA_VERSION,
+    VISION,
+    Aspect,
+    Manifest,
+    is_plain_name,
+)
+from mobilevlm_ros.errors import BundleError, BundleOutputError
+from mobilevlm_ros.files.atomic import check_file, remove_file, write_file
+from mobilevlm_ros.files.atomic_directory import interrupted_replacement
 from mobilevlm_ros.processing.tokenizer import TOKENIZER
 
-MANIFEST = "bundle.json"
-SCHEMA_VERSION = 1
-VISION = "vision.onnx"
-DECODER = "decoder.onnx"
-DECODER_TREE = "decoder.tree.onnx"
-PREFILL = "prefill.onnx"
-PREFILL_TREE = "prefill.tree.onnx"
-EMBEDDINGS = "embeddings.npy"
-
-Aspect = Literal["pad", "crop"]
+__all__ = [
+    "DECODER",
+    "DECODER_TREE",
+    "EMBEDDINGS",
+    "MANIFEST",
+    "PREFILL",
+    "PREFILL_TREE",
+    "SCHEMA_VERSION",
+    "VISION",
+    "Aspect",
+    "Bundle",
+    "Manifest",
+    "seal",
+    "sha256",
+]
 
 _ESSENTIAL = frozenset(
     (MANIFEST, VISION, f"{VISION}.data", DECODER, f"{DECODER}.data", EMBEDDINGS, TOKENIZER)
 )
-_OPTIONAL = frozenset(("quality",))  # fields that came after the first bundles
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What bundle.json says. Sizes in pixels and tokens."""
-
-    name: str
-    """Model id, as answers report it."""
-    image_size: int
-    image_tokens: int
-    image_aspect: Aspect
-    """How a frame becomes a square: 'pad' (to the mean colour) or 'crop' (the centre)."""
-    hidden_size: int
-    vocab_size: int
-    num_layers: int
-    num_kv_heads: int
-    head_dim: int
-    context_length: int
-    template: str
-    """Key of processing.prompt.TEMPLATES."""
-    stop_ids: tuple[int, ...]
-    max_tokens: int
-    """Default limit of an answer."""
-    temperature: float
-    """Default sampling temperature; 0 is greedy."""
-    model: dict[str, Any] = field(default_factory=dict)
-    """The checkpoint's config.json, tower included."""
-    precision: dict[str, Any] = field(default_factory=dict)
-    source: dict[str, str] = field(default_factory=dict)
-    """Name and sha256 of the checkpoint it was built from."""
-    built_with: dict[str, str] = field(default_factory=dict)
-    requires: dict[str, str] = field(default_factory=dict)
-    """Least version of each runtime package that can run the graphs."""
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """File name to its `bytes` and `sha256`."""
-    quality: dict[str, Any] = field(default_factory=dict)
-    """What quantisation changed, as measured when it was built (engine.quality); empty where nobody did."""
-
-    @classmethod
-    def describe(cls, config: MobileVLMConfig, name: str, **more: Any) -> Manifest:
-        """The manifest of a model with this configuration; `more` are fields that it does not determine."""
-        language = config.language
-        stop = config.to_json_dict()["eos_token_id"]
-        values: dict[str, Any] = {
-            "name": name,
-            "image_size": config.vision.image_size,
-            "image_tokens": config.num_image_tokens,
-            "image_aspect": "pad" if config.image_aspect_ratio == "pad" else "crop",
-            "hidden_size": language.hidden_size,
-            "vocab_size": language.vocab_size,
-            "num_layers": language.num_hidden_layers,
-            "num_kv_heads": language.num_key_value_heads,
-            "head_dim": language.head_dim,
-            "context_length": language.context_length,
-            "template": "v1",  # of every released model
-            "stop_ids": (stop,),
-            "max_tokens": 512,  # this and greedy decoding are what the official demo uses
-            "temperature": 0.0,
-            "model": config.to_json_dict(),
-        }
-        return cls(**{**values, **more})
-
-    def to_json(self) -> str:
-        """The text of bundle.json."""
-        return json.dumps({"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}, indent=1) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str, where: str) -> Manifest:
-        """Reads bundle.json's text; `where` names it in errors. Raises BundleError."""
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise BundleError(f"{where} is not JSON ({error}); build the bundle again") from error
-        if not isinstance(data, dict):
-            raise BundleError(f"{where} is not a bundle manifest; build the bundle again")
-        version = data.pop("schema_version", None)
-        if version != SCHEMA_VERSION:
-            raise BundleError(
-                f"{where} has schema version {version!r}, this mobilevlm_ros reads {SCHEMA_VERSION}; "
-                "build the bundle again with `mobilevlm build`, or install the version that made it"
-            )
-        values: dict[str, Any] = {}
-        for entry in dataclasses.fields(cls):
-            if entry.name in _OPTIONAL and entry.name not in data:
-                continue
-            value = data.get(entry.name)
-            if not _IS[str(entry.type)](value):
-                raise BundleError(f"{where}: {entry.name} is missing or wrong; build the bundle again")
-            values[entry.name] = tuple(value) if isinstance(value, list) else value
-        return cls(**values)
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_files(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(entry, dict)
-        and _is_int(entry.get("bytes"))
-        and isinstance(entry.get("sha256"), str)
-        and _is_plain(name)
-        for name, entry in value.items()
-    )
-
-
-def _is_plain(name: str) -> bool:
-    """Whether it is a name in the bundle's own directory: a manifest must not make us read elsewhere."""
-    return name == Path(name).name and name not in ("", ".", "..") and "\0" not in name
-
-
-_IS = {
-    "str": lambda value: isinstance(value, str),
-    "int": _is_int,
-    "Aspect": lambda value: value in ("pad", "crop"),
-    "float": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
-    "tuple[int, ...]": lambda value: isinstance(value, list) and all(map(_is_int, value)),
-    "dict[str, Any]": lambda value: isinstance(value, dict),
-    "dict[str, str]": lambda value: (
-        isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
-    ),
-    "dict[str, dict[str, Any]]": _is_files,
-}
 
 
 @dataclass(frozen=True)
@@ -182,43 +76,57 @@ class Bundle:
             raise BundleError(f"bundle {self.path} has no {name}; build it again with `mobilevlm build`")
         return self.path / name
 
-    def add_file(self, name: str, content: bytes) -> Bundle:
+    def add_file(self, name: str, content: bytes, ours: Callable[[Path], bool] | None = None) -> Bundle:
         """Adds or replaces an optional file such as calibration.json, and returns the bundle with it.
 
         Whoever opens the bundle meanwhile, or after a power cut, finds it valid: with the old file, with the
-        new one, or without one. Raises ValueError for a name that is not plain or that belongs to the model
-        itself, BundleError when the directory cannot be written; the bundle is then as it was, or without
-        the file.
+        new one, or without one. `ours` tells whether a file of this name that the manifest does not list is
+        one that an interrupted `add_file` left; others' files are not replaced. Raises ValueError for a name
+        that is not plain or that belongs to the model itself, BundleError when it cannot be written; the
+        bundle is then as it was, or without the file.
         """
-        if not _is_plain(name) or name in _ESSENTIAL:
-            raise ValueError(f"{name!r} is not the name of an optional file of a bundle")
+        self._check_optional(name)
+        known = name in self.manifest.files
         others = {key: entry for key, entry in self.manifest.files.items() if key != name}
         entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         try:
-            if name in self.manifest.files:  # the manifest never lists a file whose content it does not know
+            check_file(self.path / name, overwrite=known, ours=ours, error=BundleOutputError)
+            if known:  # the manifest never lists a file whose content it does not know
                 self._write_manifest(others)
-            _replace(self.path / name, content)
+            write_file(self.path / name, content, overwrite=known, ours=ours, error=BundleOutputError)
             return self._write_manifest({**others, name: entry})
-        except OSError as error:
-            raise BundleError(
-                f"cannot write {name} into bundle {self.path}: {error}; free space there, allow writing to "
-                "it, or copy the bundle to another place"
+        except BundleOutputError as error:
+            raise BundleOutputError(
+                f"cannot write {name} into bundle {self.path}: {error.__cause__ or error}; free space there, "
+                "allow writing to it, or copy the bundle to another place"
             ) from error
 
     def remove_file(self, name: str) -> Bundle:
-        """Takes an optional file away, if there, and returns the bundle without it. Raises as `add_file`."""
-        if not _is_plain(name) or name in _ESSENTIAL:
-            raise ValueError(f"{name!r} is not the name of an optional file of a bundle")
+        """Takes an optional file away, if the bundle has it, and returns the bundle without it.
+
+        A file of that name that the manifest does not list is left alone. Raises as `add_file`.
+        """
+        self._check_optional(name)
+        if name not in self.manifest.files:
+            return self
         try:
             bundle = self._write_manifest({k: v for k, v in self.manifest.files.items() if k != name})
-            (self.path / name).unlink(missing_ok=True)
+            remove_file(self.path / name)
         except OSError as error:
-            raise BundleError(f"cannot remove {name} from bundle {self.path}: {error}") from error
+            raise BundleOutputError(f"cannot remove {name} from bundle {self.path}: {error}") from error
         return bundle
+
+    @staticmethod
+    def _check_optional(name: str) -> None:
+        if not is_plain_name(name) or name in _ESSENTIAL:
+            raise ValueError(f"{name!r} is not the name of an optional file of a bundle")
 
     def _write_manifest(self, files: dict[str, dict[str, Any]]) -> Bundle:
         manifest = dataclasses.replace(self.manifest, files=dict(sorted(files.items())))
-        _replace(self.path / MANIFEST, manifest.to_json().encode())
+        file = self.path / MANIFEST
+        if file.is_symlink():
+            raise BundleOutputError(f"{file} is a link; copy the bundle with `cp -rL` first")
+        write_file(file, manifest.to_json().encode(), overwrite=True, error=BundleOutputError)
         return Bundle(self.path, manifest)
 
     def _verify(self) -> None:
@@ -241,6 +149,8 @@ class Bundle:
 
 def _check_is_bundle(path: Path) -> None:
     if not path.exists():
+        if old := interrupted_replacement(path):
+            raise BundleError(f"bundle {path} is gone: replacing it was interrupted; the old one is {old}")
         raise BundleError(
             f"bundle {path} does not exist; make one with `mobilevlm build CHECKPOINT -o {path}`"
         )
@@ -264,19 +174,6 @@ def sha256(path: Path) -> str:
         while piece := stream.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, down to the disk."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def seal(names: list[str], directory: Path) -> dict[str, dict[str, Any]]:

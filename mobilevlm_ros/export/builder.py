@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mobilevlm_ros.engine.bundle import DECODER, EMBEDDINGS, MANIFEST, PREFILL, VISION, Bundle, Manifest, seal
 from mobilevlm_ros.engine.checks import check_weights
 from mobilevlm_ros.errors import EngineError
+from mobilevlm_ros.export.bundle_directory import BUNDLE, keep_plans
 from mobilevlm_ros.export.graphs.decoder import export_decoder
 from mobilevlm_ros.export.graphs.gpu import CUDA, export_gpu
 from mobilevlm_ros.export.graphs.gpu import layers as gpu_layers
@@ -27,7 +28,7 @@ from mobilevlm_ros.export.quantization.gptq_decoder import GptqDecoder
 from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 from mobilevlm_ros.export.quantization.round_to_nearest import Quantizer, round_to_nearest
 from mobilevlm_ros.export.source import Tensors, open_source
-from mobilevlm_ros.files.atomic import check_target, fresh_directory, move_into_place, real_path
+from mobilevlm_ros.files.atomic_directory import check_directory, new_directory
 from mobilevlm_ros.model.config import MobileVLMConfig
 from mobilevlm_ros.processing.image import prepare
 from mobilevlm_ros.processing.tokenizer import TOKENIZER, Tokenizer
@@ -78,8 +79,7 @@ def build_bundle(
     that it has not, BundleError when the bundle cannot be written,
     ImageError when the calibration's pictures cannot be used.
     """
-    out = real_path(Path(out_dir))
-    check_target(out, force)
+    out = check_directory(Path(out_dir), BUNDLE, overwrite=force)
     opened = open_source(checkpoint, revision, mmproj)
     config, source = opened.config, opened.tensors
     precision = precision or DecoderPrecision()
@@ -102,7 +102,7 @@ def build_bundle(
         source.release()
         steps.next(stage)
 
-    with fresh_directory(out) as work:
+    with new_directory(Path(out_dir), BUNDLE, overwrite=force) as work:
         (work / TOKENIZER).write_bytes(opened.tokenizer)
         tokenizer = Tokenizer(work / TOKENIZER)
         tokenizer.check_fits(config.language.vocab_size)
@@ -169,7 +169,7 @@ def build_bundle(
         if quality is not None and comparison is not None:
             manifest = _measured(manifest, work, comparison)
         (work / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        move_into_place(work, out, force)
+        keep_plans(out, work)
     steps.next("done")
     return Bundle(out, manifest)
 

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from mobilevlm_ros.checkpoints.checkpoint import open_checkpoint
 from mobilevlm_ros.engine.bundle import EMBEDDINGS, Bundle
+from mobilevlm_ros.engine.cuda.device import Gpu
+from mobilevlm_ros.engine.tensorrt.plans import Key, PlanCache
 from mobilevlm_ros.errors import BundleError, CheckpointError, OptionError
 from mobilevlm_ros.export.builder import build_bundle
 from mobilevlm_ros.export.quantization.precision import DecoderPrecision
@@ -80,7 +82,7 @@ def test_a_full_disk_leaves_nothing_and_is_said(tiny_checkpoint, tmp_path):
 
 def test_an_old_bundle_is_replaced_only_when_told(tiny_checkpoint, tiny_bundle, tmp_path):
     out = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
-    (out / "vision.plan").touch()  # made here by a backend; belongs to the old files
+    plan = plan_in(out)
     with pytest.raises(BundleError, match="use --force"):
         build_bundle(tiny_checkpoint, out)
     with pytest.raises(KeyboardInterrupt):
@@ -88,8 +90,37 @@ def test_an_old_bundle_is_replaced_only_when_told(tiny_checkpoint, tiny_bundle, 
     Bundle.open(out)  # an interrupted replacement leaves the old one
     build_bundle(tiny_checkpoint, out, force=True, name="new")
     assert Bundle.open(out).manifest.name == "new"
-    assert not (out / "vision.plan").exists()
+    assert plan.read_bytes().endswith(b"minutes of work")
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def plan_in(bundle: Path) -> Path:
+    """A plan, as a GPU's backend keeps it in the bundle."""
+    cache = PlanCache.beside(bundle)
+    key = Key.of("0" * 64, "10.3.0", Gpu("Orin", (8, 7)), "typed", {})
+    cache.store("decoder.trt.onnx", key, b"minutes of work")
+    return cache.path("decoder.trt.onnx", key)
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "plans/notes.txt", "decoder.onnx.bak", "vision.plan", ".hidden"]
+)
+def test_files_of_others_are_named_and_stay(tiny_checkpoint, tiny_bundle, tmp_path, name):
+    out = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text("mine")
+    with pytest.raises(BundleError, match=f"holds {name.split('/')[0]}, which is not the bundle's"):
+        build_bundle(tiny_checkpoint, out, force=True)
+    assert (out / name).read_text() == "mine"
+    Bundle.open(out)
+
+
+def test_a_foreign_bundle_json_makes_no_bundle(tiny_checkpoint, tmp_path):
+    (tmp_path / "bundle.json").write_text('{"name": "my-web-app", "files": ["index.html"]}')
+    (tmp_path / "index.html").touch()
+    with pytest.raises(BundleError, match="is not a bundle"):
+        build_bundle(tiny_checkpoint, tmp_path, force=True)
+    assert (tmp_path / "index.html").exists()
 
 
 def interrupt_at_the_end(done: int, total: int, what: str) -> None:

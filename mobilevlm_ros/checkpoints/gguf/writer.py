@@ -6,7 +6,6 @@ Metadata keys are llama.cpp's; its quirks are noted where they show. Tensor name
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -27,7 +26,8 @@ from mobilevlm_ros.checkpoints.gguf.tensor_names import (
 )
 from mobilevlm_ros.checkpoints.gguf.tokenizer import describe_tokenizer
 from mobilevlm_ros.checkpoints.hub import locate
-from mobilevlm_ros.errors import CheckpointError
+from mobilevlm_ros.errors import CheckpointError, CheckpointOutputError
+from mobilevlm_ros.files.atomic import check_file, new_file
 from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig
 from mobilevlm_ros.processing.image import IMAGE_MEAN, IMAGE_STD
 from mobilevlm_ros.processing.tokenizer import TOKENIZER
@@ -54,14 +54,17 @@ def export_gguf(
     *,
     revision: str | None = None,
     type_name: str = "f16",
+    overwrite: bool = False,
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> list[Path]:
     """Writes `NAME-TYPE.gguf` and `mmproj-NAME-f16.gguf` into `out_dir` and returns their paths.
 
     `checkpoint` is a directory, or a hub id of `revision`. `type_name` is one of TYPES; with q4_0 the
     embedding table and the head are q8_0. One tensor is in memory at a time; each file appears only when
-    complete. `progress` gets tensors done, tensors in all, and a tensor's name.
-    Raises CheckpointError for a checkpoint that cannot be used or that llama.cpp could not run.
+    complete, and replaces one that is there only with `overwrite`. `progress` gets tensors done, tensors in
+    all, and a tensor's name.
+    Raises CheckpointError for a checkpoint that cannot be used or that llama.cpp could not run, and for files
+    that may not be replaced or cannot be written.
     """
     directory, out = locate(checkpoint, revision), Path(out_dir)
     config, source = open_checkpoint(directory)
@@ -71,14 +74,19 @@ def export_gguf(
     language = list(_language_tensors(config.language, source, stored))
     vision = list(_vision_tensors(source))
     total = len(language) + len(vision)
-    out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"{name}-{type_name}.gguf", out / f"mmproj-{name}-f16.gguf"]
-    with _writer(paths[0], "llama") as writer:
+    for path in paths:
+        check_file(path, overwrite=overwrite, error=CheckpointOutputError)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointOutputError(f"cannot write into {out}: {error}; choose another place") from error
+    with _writer(paths[0], "llama", overwrite) as writer:
         _describe_language(writer, config.language, name, file_type)
         describe_tokenizer(writer, directory / TOKENIZER, config.language.vocab_size)
         writer.add_chat_template(_CHAT_TEMPLATE)
         _write(writer, language, lambda done, what: progress(done, total, what))
-    with _writer(paths[1], "clip") as writer:
+    with _writer(paths[1], "clip", overwrite) as writer:
         _describe_vision(writer, config, name)
         _write(writer, vision, lambda done, what: progress(len(language) + done, total, what))
     return paths
@@ -98,21 +106,14 @@ def _check(config: MobileVLMConfig) -> None:
 
 
 @contextmanager
-def _writer(path: Path, architecture: str) -> Iterator[gguf.GGUFWriter]:
-    """A writer whose file replaces `path` at the end, and vanishes on an error."""
-    part = path.with_name(path.name + ".part")
-    writer = gguf.GGUFWriter(part, architecture)
-    try:
-        yield writer
-        writer.close()
-        os.replace(part, path)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be written: {error}; free space there, or choose another place"
-        ) from error
-    finally:
-        writer.close()
-        part.unlink(missing_ok=True)
+def _writer(path: Path, architecture: str, overwrite: bool) -> Iterator[gguf.GGUFWriter]:
+    """A writer whose file becomes `path` at the end, and vanishes on an error."""
+    with new_file(path, overwrite=overwrite, error=CheckpointOutputError) as part:
+        writer = gguf.GGUFWriter(part, architecture)
+        try:
+            yield writer
+        finally:
+            writer.close()
 
 
 def _write(writer: gguf.GGUFWriter, tensors: Sequence[_Tensor], progress: Callable[[int, str], None]) -> None:

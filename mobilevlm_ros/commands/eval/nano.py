@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mobilevlm_ros.commands import options
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -18,9 +20,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument(
-        "--bundle", type=Path, help="bundle directory (default: the one that comes with the package)"
-    )
+    options.add_bundle(parser)
     parser.add_argument(
         "--checkpoint", type=Path, help="examine a checkpoint in float32 instead (needs torch)"
     )
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare a bundle with its float32 checkpoint instead",
     )
     parser.add_argument("--count", type=int, default=2000, help="questions (default: 2000)")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
+    options.add_threads(parser)
     parser.add_argument(
         "--failures", type=int, default=0, metavar="N", help="also print the first N wrong answers"
     )
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pictures", type=int, default=500, help="with --write-pope: 18 questions about each (default: 500)"
     )
-    parser.add_argument("--json", action="store_true", help="print marks and every wrong answer as JSON")
+    options.add_json(parser, "marks and every wrong answer")
 
 
 def main(args: argparse.Namespace) -> int:

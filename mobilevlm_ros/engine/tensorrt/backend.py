@@ -17,7 +17,7 @@ from mobilevlm_ros.engine.tensorrt import api, names
 from mobilevlm_ros.engine.tensorrt.builder import Range, Recipe, build
 from mobilevlm_ros.engine.tensorrt.engine import TrtLanguage, TrtVision, deserialize
 from mobilevlm_ros.engine.tensorrt.library import Library, load_library
-from mobilevlm_ros.engine.tensorrt.plans import Key, PlanCache
+from mobilevlm_ros.engine.tensorrt.plans import TIMING, Key, PlanCache
 from mobilevlm_ros.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def engine(bundle: Bundle, name: str, library: Library, gpu: Gpu) -> api.ICudaEn
     profiles = profiles_of(name, bundle.manifest)
     recipe = Recipe(bundle.file(name), profiles)
     key = _key(bundle, name, library, gpu)
-    timing = cache.folder / f"timing.trt{key.tensorrt}.{key.capability}.cache"
+    timing = cache.folder / TIMING.format(version=key.tensorrt, capability=key.capability)
 
     def make() -> bytes:
         return build(library, recipe, timing)

@@ -12,6 +12,7 @@ from typing import Any
 
 from mobilevlm_ros.engine.tensorrt import api
 from mobilevlm_ros.engine.tensorrt.library import Library
+from mobilevlm_ros.files.atomic import write_file
 
 logger = logging.getLogger(__name__)
 
@@ -132,11 +133,9 @@ def _write_timing(config: api.IBuilderConfig, path: Path | None) -> None:
     cache = config.get_timing_cache()
     if path is None or cache is None:
         return
-    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(bytes(cache.serialize()))
-        part.replace(path)
+        write_file(path, bytes(cache.serialize()), overwrite=True)
     except OSError as error:  # only the next build would have been faster
         logger.warning("the timing cache %s cannot be written: %s", path, error)
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -13,12 +12,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mobilevlm_ros.engine.cuda.device import Gpu
+from mobilevlm_ros.files.atomic import new_file, remove_file
+from mobilevlm_ros.files.user_cache import user_cache
 
 logger = logging.getLogger(__name__)
 
 _MAGIC = b"mobilevlm_ros plan 1\n"
 FOLDER = "plans"
 """Inside the bundle; where that cannot be written, under the user's cache directory."""
+TIMING = "timing.trt{version}.{capability}.cache"
+"""Name of TensorRT's timing cache, which makes the next plan of a similar graph faster."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,7 @@ class PlanCache:
         directory of the user."""
         if os.access(bundle, os.W_OK):
             return cls(bundle / FOLDER)
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        return cls(Path(base, "mobilevlm_ros", FOLDER))
+        return cls(user_cache() / FOLDER)
 
     def path(self, name: str, key: Key) -> Path:
         """Where the plan of graph `name` is, or will be."""
@@ -83,25 +85,21 @@ class PlanCache:
     def store(self, name: str, key: Key, plan: bytes) -> None:
         """Writes a plan whole or not at all. One that cannot be written is a log line: it still runs."""
         path = self.path(name, key)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         header = json.dumps({**asdict(key), "sha256": hashlib.sha256(plan).hexdigest()}, sort_keys=True)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as stream:
+            with new_file(path, overwrite=True) as part, part.open("wb") as stream:
                 stream.write(_MAGIC + header.encode() + b"\n")
                 stream.write(plan)
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(path)
         except OSError as error:
             logger.warning("the plan %s cannot be written (%s): the next start builds it again", path, error)
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink()
 
     def discard(self, name: str, key: Key) -> None:
         """Removes a plan that TensorRT refused."""
-        self.path(name, key).unlink(missing_ok=True)
+        try:
+            remove_file(self.path(name, key))
+        except OSError as error:
+            logger.warning("the plan %s cannot be removed: %s", self.path(name, key), error)
 
     def get(self, name: str, key: Key, make: Callable[[], bytes]) -> bytes:
         """The plan from disk, else made and stored."""
@@ -110,6 +108,21 @@ class PlanCache:
             plan = make()
             self.store(name, key, plan)
         return plan
+
+
+def plan_files(bundle: Path) -> list[Path]:
+    """The plans and timing caches that were made in a bundle."""
+    found = []
+    for path in sorted((bundle / FOLDER).glob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        if path.suffix == ".plan":
+            with path.open("rb") as stream:
+                if stream.read(len(_MAGIC)) == _MAGIC:
+                    found.append(path)
+        elif path.match(TIMING.format(version="*", capability="*")):
+            found.append(path)
+    return found
 
 
 def _unpack(content: bytes, key: Key) -> tuple[bytes | None, str]:

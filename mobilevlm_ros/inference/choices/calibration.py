@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -73,4 +74,12 @@ class Calibration:
 
     def save(self, bundle: Bundle) -> Bundle:
         """The bundle with this calibration in it, written whole or not at all. Raises BundleError."""
-        return bundle.add_file(CALIBRATION, self.to_json().encode())
+        return bundle.add_file(CALIBRATION, self.to_json().encode(), _is_calibration)
+
+
+def _is_calibration(file: Path) -> bool:
+    try:
+        Calibration.from_json(file.read_text(encoding="utf-8"), str(file))
+    except (OSError, UnicodeDecodeError, BundleError):
+        return False
+    return True

@@ -3,20 +3,28 @@
 
 from __future__ import annotations
 
-import pickle
-from dataclasses import dataclass
+import json
+import logging
+import zipfile
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from mobilevlm_ros.files.atomic import new_file
 from mobilevlm_ros.processing.image import prepare
-from mobilevlm_ros.simulation.render import Observation, observe
+from mobilevlm_ros.simulation.render import Observation, VisibleObject, observe
+from mobilevlm_ros.simulation.scene import SceneObject
 from mobilevlm_ros.simulation.scene_sampler import sample_scene
+from mobilevlm_ros.version import __version__
+
+logger = logging.getLogger(__name__)
 
 U8 = NDArray[np.uint8]
 _NO_IMAGE: U8 = np.zeros((0, 0, 3), np.uint8)
@@ -56,13 +64,9 @@ def render_scenes(
 
     With `cache` (a directory) the result is kept there, and read back by the next call with equal arguments.
     """
-    stem = f"scenes-{first_seed}-{count}-{image_size}-{patch_size}"
-    if cache is not None and (cache / f"{stem}.pkl").exists():
-        with open(cache / f"{stem}.pkl", "rb") as file:
-            observations = pickle.load(file)  # our own file, written below
-        return SceneSet(
-            np.load(cache / f"{stem}-pixels.npy"), np.load(cache / f"{stem}-patches.npy"), observations
-        )
+    stem = f"scenes-{__version__}-{first_seed}-{count}-{image_size}-{patch_size}.npz"
+    if cache is not None and (kept := _read(cache / stem, count)) is not None:
+        return kept
     jobs = [(seed, image_size, patch_size) for seed in range(first_seed, first_seed + count)]
     bar = partial(tqdm, total=count, desc="rendering", unit="scene", disable=None)
     if workers > 1:  # spawned, not forked: OpenCV's threads do not survive a fork
@@ -73,11 +77,45 @@ def render_scenes(
     scenes = SceneSet(np.stack([d[0] for d in done]), np.stack([d[1] for d in done]), [d[2] for d in done])
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)
-        np.save(cache / f"{stem}-pixels.npy", scenes.pixels)
-        np.save(cache / f"{stem}-patches.npy", scenes.patches)
-        with open(cache / f"{stem}.pkl", "wb") as file:
-            pickle.dump(scenes.observations, file)
+        truth = json.dumps([_truth(observation) for observation in scenes.observations]).encode()
+        with new_file(cache / stem, overwrite=True) as part:
+            np.savez(
+                part,
+                allow_pickle=False,
+                pixels=scenes.pixels,
+                patches=scenes.patches,
+                truth=np.frombuffer(truth, np.uint8),
+            )
     return scenes
+
+
+def _read(file: Path, count: int) -> SceneSet | None:
+    """The scenes that a file keeps; None when there is none that can be read. Nothing in it is executed."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            truth = json.loads(arrays["truth"].tobytes())
+            observations = [_observation(entry) for entry in truth]
+            scenes = SceneSet(arrays["pixels"], arrays["patches"], observations)
+        if not len(scenes.pixels) == len(scenes.patches) == len(observations) == count:
+            raise ValueError(f"it does not hold {count} scenes")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        logger.warning("%s cannot be used (%s): rendering the scenes again", file, error)
+        return None
+    return scenes
+
+
+def _truth(observation: Observation) -> dict[str, Any]:
+    return {"light": observation.light, "seen": [asdict(seen) for seen in observation.seen]}
+
+
+def _observation(truth: dict[str, Any]) -> Observation:
+    seen = (
+        VisibleObject(SceneObject(**entry["thing"]), entry["visible"], tuple(entry["box"]))
+        for entry in truth["seen"]
+    )
+    return Observation(_NO_IMAGE, _NO_IMAGE[..., 0], tuple(seen), truth["light"])
 
 
 def _render_one(job: tuple[int, int, int]) -> tuple[U8, U8, Observation]:

@@ -8,6 +8,7 @@ shows. The heads of that loss are thrown away.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import time
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +25,10 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from mobilevlm_ros.checkpoints.checkpoint import save
+from mobilevlm_ros.checkpoints.output import CHECKPOINT
+from mobilevlm_ros.errors import CheckpointError
+from mobilevlm_ros.files.atomic import write_file
+from mobilevlm_ros.files.atomic_directory import check_directory
 from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig, VisionConfig
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 from mobilevlm_ros.processing.image import IMAGE_MEAN, IMAGE_STD
@@ -189,8 +195,9 @@ def train_nano(
     compiled: bool = True,
     workers: int = 1,
     checkpoint_every: int = 250,
+    overwrite: bool = False,
 ) -> Path:
-    """Train and write a checkpoint directory to `output`.
+    """Train and write a checkpoint directory to `output`; `overwrite` replaces one that is there.
 
     `work` holds the scenes, rendered by `workers` processes, and the resumable state.
 
@@ -199,6 +206,7 @@ def train_nano(
     """
     if threads:
         torch.set_num_threads(threads)
+    check_directory(output, CHECKPOINT, overwrite=overwrite)
     torch.manual_seed(recipe.seed)
     work.mkdir(parents=True, exist_ok=True)
     tokenizer_file = work / "tokenizer.model"
@@ -220,7 +228,7 @@ def train_nano(
     )
     state_file, first = work / "state.pt", 0
     if resume and state_file.exists():
-        state = torch.load(state_file, weights_only=True)
+        state = _read_state(state_file, recipe)
         model.load_state_dict(state["model"])
         heads.load_state_dict(state["heads"])
         optimizer.load_state_dict(state["optimizer"])
@@ -259,10 +267,29 @@ def train_nano(
                 "heads": heads.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "step": step + 1,
+                "recipe": asdict(recipe),
             }
-            torch.save(state, work / "state.tmp")
-            (work / "state.tmp").replace(state_file)
+            buffer = io.BytesIO()  # torch.save to a full disk would raise a bare RuntimeError
+            torch.save(state, buffer)
+            write_file(state_file, buffer.getvalue(), overwrite=True)
     bar.close()
-    save(model.eval(), config, tokenizer_file, output)
-    (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+    told = (json.dumps(asdict(recipe), indent=2) + "\n").encode()
+    save(model.eval(), config, tokenizer_file, output, overwrite=overwrite, more={"recipe.json": told})
     return output
+
+
+def _read_state(file: Path, recipe: Recipe) -> dict[str, Any]:
+    """The state of a run with the same recipe. Raises CheckpointError for another's, or a damaged one."""
+    try:
+        state: dict[str, Any] = torch.load(file, weights_only=True)
+        kept = state.get("recipe")
+    except Exception as error:  # an unpickler that reads nonsense can raise anything
+        raise CheckpointError(
+            f"{file} is damaged, or not a training's state; --from-scratch begins anew"
+        ) from error
+    if kept != asdict(recipe):
+        raise CheckpointError(
+            f"{file} is the state of a training with another recipe; --from-scratch begins anew, "
+            "--work DIR keeps both"
+        )
+    return state

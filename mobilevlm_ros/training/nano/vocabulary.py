@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
+from mobilevlm_ros.files.atomic import write_file
 from mobilevlm_ros.processing.prompt_template import TEMPLATES
 from mobilevlm_ros.simulation.questions import FAMILIES, ask
 from mobilevlm_ros.simulation.render import observe
@@ -44,7 +45,7 @@ def train_tokenizer(output: Path, *, scenes: int = 3000, vocab_size: int = VOCAB
         num_threads=1,
         minloglevel=2,
     )
-    output.write_bytes(model.getvalue())
+    write_file(output, model.getvalue(), overwrite=True)
     return output
 
 
