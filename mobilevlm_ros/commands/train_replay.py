@@ -7,6 +7,8 @@ import argparse
 import json
 from pathlib import Path
 
+from mobilevlm_ros.commands import options
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
@@ -16,18 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoints", type=Path, required=True, metavar="CKPT", help="folder that <ckpt> means in the file"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.json", help="file to write")
+    options.add_output(parser, "OUT.json", "file to write")
 
 
 def main(args: argparse.Namespace) -> int:
     """Writes losses, rates, gradient norms and what changed; prints a summary."""
-    from mobilevlm_ros.errors import OptionError
+    from mobilevlm_ros.files.atomic import check_file, write_file
     from mobilevlm_ros.training.replay import replay
 
-    if args.output.exists():
-        raise OptionError(f"{args.output} exists; name another file, or remove it")
+    check_file(args.output, overwrite=args.overwrite)
     result = replay(args.stage_file, args.checkpoints.resolve())
-    args.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_file(args.output, (json.dumps(result, indent=1) + "\n").encode(), overwrite=args.overwrite)
     losses = ", ".join(f"{step['loss']:.6f}" for step in result["steps"])
     print(f"{args.output}: losses {losses}; {len(result['changed'])} tensors changed")
     return 0

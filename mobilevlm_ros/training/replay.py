@@ -158,7 +158,7 @@ def _set_adapters(model: nn.Module, file: Path) -> None:
             f"{file} does not exist; a LoRA stage's reference has its adapters' start beside it"
         )
     own = dict(model.named_parameters())
-    values = np.load(file)
+    values = np.load(file, allow_pickle=False)
     with torch.no_grad():
         for name in values:
             own[name.removeprefix(PREFIX)].copy_(torch.from_numpy(values[name]))

@@ -29,9 +29,14 @@ WRITE_WITHIN = {
     "checkpoints/checkpoint.py", "checkpoints/random_weights.py", "commands/trace.py",
     "engine/tensorrt/plans.py", "training/nano/scenes.py", "training/nano/train.py",
     "export/builder.py", "export/bundle_directory.py", "export/graphs/gpu.py", "export/graphs/onnx_writer.py",
-    "export/graphs/tree_decoder.py",
+    "export/graphs/tree_decoder.py", "evaluation/nano/pope_shaped.py",
+    # into a run folder, which was new when the run began
+    "training/lora.py", "training/metrics.py", "training/results.py", "training/run.py", "training/state.py",
 }  # fmt: skip
-MOVE_WITHIN = {"checkpoints/random_weights.py"}  # parts get their names once their number is known
+MOVE_WITHIN = {
+    "checkpoints/random_weights.py",  # parts get their names once their number is known
+    "training/state.py",  # steps of a run folder
+}
 
 
 def moves(call: str, owner: str, text: str) -> bool:

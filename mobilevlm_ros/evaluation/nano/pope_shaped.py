@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mobilevlm_ros.errors import EvaluationError
 from mobilevlm_ros.evaluation.benchmarks.pope import CATEGORIES, QUESTIONS
 from mobilevlm_ros.evaluation.benchmarks.types import SHORT_ANSWER
+from mobilevlm_ros.files.atomic_directory import DirectoryKind, new_directory
 from mobilevlm_ros.simulation.questions import ask
 from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene_sampler import sample_scene
@@ -21,6 +21,7 @@ FIRST_POPE_SEED = 8_000_000
 """Of the scenes; those of training, examination, comparison and calibration lie below."""
 
 PER_PICTURE = 6  # questions of each set, as in POPE
+_FOLDER = DirectoryKind("folder of benchmark files", lambda path: None)  # never replaced
 _WORDING = ("Is there {a} in the image?",)
 
 
@@ -29,11 +30,14 @@ def write_pope_shaped(
 ) -> int:
     """A folder in POPE's layout with 18 questions about each picture; returns how many. Deterministic.
 
-    The real POPE has 500 pictures and 8910 questions. Raises EvaluationError for a folder that holds
-    something.
+    The real POPE has 500 pictures and 8910 questions. The folder appears only when it is complete. Raises
+    OutputError for one that holds something.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise EvaluationError(f"{folder} is not empty: name a new folder")
+    with new_directory(folder, _FOLDER) as work:
+        return _fill(work, pictures, on_picture)
+
+
+def _fill(folder: Path, pictures: int, on_picture: Callable[[], object]) -> int:
     (folder / "val2014").mkdir(parents=True)
     (folder / "coco").mkdir()
     asked: dict[str, list[tuple[str, str, str]]] = {category: [] for category in CATEGORIES}

@@ -6,7 +6,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from mobilevlm_ros.errors import EvaluationError
 from mobilevlm_ros.evaluation.benchmarks.answers import read_answers
 from mobilevlm_ros.evaluation.benchmarks.types import AnswerRow, Benchmark, Dataset, Question
+from mobilevlm_ros.files.atomic import write_file
 
 IDENTITY = "run.json"
 
@@ -127,16 +127,8 @@ def write_answers(path: Path, questions: Sequence[Question], texts: Sequence[str
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replaces a file of ours at once."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    """Replaces a file of ours at once. Raises OutputError."""
+    write_file(path, text.encode(), overwrite=True)
 
 
 def _check_identity(path: Path, identity: dict[str, Any]) -> None:
