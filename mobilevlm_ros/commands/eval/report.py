@@ -9,24 +9,24 @@ import json
 import sys
 from pathlib import Path
 
+from mobilevlm_ros.commands import options
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument(
         "runs", type=Path, metavar="RUNS", help="the folder that runs were written to (--out)"
     )
-    parser.add_argument(
-        "--plot", type=Path, metavar="PNG", help="also draw scores, and accuracy against time"
-    )
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    options.add_plot(parser, "also draw scores, and accuracy against time")
+    options.add_json(parser, "the rows")
 
 
 def main(args: argparse.Namespace) -> int:
     """The table goes to stdout."""
-    return show(args.runs, args.plot, args.json)
+    return show(args.runs, args.plot, args.json, args.overwrite)
 
 
-def show(runs: Path, plot: Path | None, as_json: bool) -> int:
+def show(runs: Path, plot: Path | None, as_json: bool, overwrite: bool = False) -> int:
     """Prints every complete run below a folder, and draws it where a picture is asked for."""
     from mobilevlm_ros.evaluation.report.plot import draw
     from mobilevlm_ros.evaluation.report.published import PUBLISHED
@@ -49,6 +49,6 @@ def show(runs: Path, plot: Path | None, as_json: bool) -> int:
     else:
         print(table(models) + "\n\n" + notes(models))
     if plot is not None:
-        draw(models, plot)
+        draw(models, plot, overwrite=overwrite)
         print(f"drawn: {plot}", file=sys.stderr)
     return 0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from mobilevlm_ros.errors import OptionError
 from mobilevlm_ros.evaluation.benchmarks.registry import BENCHMARKS
 from mobilevlm_ros.evaluation.report.published import COLUMNS, PUBLISHED
 from mobilevlm_ros.evaluation.report.runs import ModelRuns
+from mobilevlm_ros.files.atomic import write_file
 
 _MARKER = 40.0  # points squared, and more with memory
 
 
-def draw(models: Sequence[ModelRuns], path: Path) -> None:
-    """Writes the picture. Raises OptionError without matplotlib, or for a file that it cannot write."""
+def draw(models: Sequence[ModelRuns], path: Path, *, overwrite: bool = False) -> None:
+    """Writes the picture. Raises OptionError without matplotlib or for an ending it does not know, OutputError
+    for a file that it cannot write, or that is there already without `overwrite`."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -25,10 +28,12 @@ def draw(models: Sequence[ModelRuns], path: Path) -> None:
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _scores(left, models)
     _pareto(right, models)
+    content = io.BytesIO()
     try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
+        figure.savefig(content, dpi=150, format=path.suffix[1:] or "png")
+    except ValueError as error:
         raise OptionError(f"cannot write the plot {path} ({error}); name a .png or .svg file") from error
+    write_file(path, content.getvalue(), overwrite=overwrite)
 
 
 def _scores(axes: Any, models: Sequence[ModelRuns]) -> None:

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from mobilevlm_ros.errors import DataError
+from mobilevlm_ros.files.atomic_directory import DirectoryKind, new_directory
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 from mobilevlm_ros.training.data.batch import Item
 
 INDEX, TOKENS = "index.json", "tokens.bin"
+_SHARD = DirectoryKind("folder of tokens", lambda path: None)  # never replaced
 
 
 def read_documents(path: Path) -> Iterator[str]:
@@ -66,30 +68,22 @@ def write_shard(
 ) -> int:
     """Tokenises documents into the folder `path`, which appears complete or not at all. Returns the tokens.
 
-    `progress` gets the number of tokens of each document. Raises DataError when there is no text.
+    `progress` gets the number of tokens of each document. Raises DataError when there is no text,
+    OutputError when the folder cannot be written or holds something.
     """
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.part")
-    work.mkdir(exist_ok=True)
     tokens = count = 0
-    try:
+    with new_directory(path, _SHARD) as work:
         with (work / TOKENS).open("wb") as file:
             for text in documents:
-                ids = [*tokenizer.encode(text), tokenizer.eos_id]
-                np.array(ids, dtype).tofile(file)
+                ids = np.array([*tokenizer.encode(text), tokenizer.eos_id], dtype)
+                file.write(ids.tobytes())
                 tokens, count = tokens + len(ids), count + 1
                 progress(len(ids))
         if not count:
             raise DataError(f"there is no text to tokenise into {path}")
         about = {"dtype": np.dtype(dtype).name, "tokens": tokens, "documents": count}
         (work / INDEX).write_text(json.dumps({**about, "vocabulary": tokenizer.vocab_size}) + "\n")
-        work.rename(path)
-    except BaseException:
-        for name in (TOKENS, INDEX):
-            (work / name).unlink(missing_ok=True)
-        work.rmdir()
-        raise
     return tokens
 
 
