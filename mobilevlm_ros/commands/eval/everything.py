@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mobilevlm_ros.commands import options
 from mobilevlm_ros.commands.eval import benchmark as single
 from mobilevlm_ros.commands.eval.models import add_model_arguments, add_run_arguments
 
@@ -21,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_arguments(parser)
     add_run_arguments(parser)
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw the report")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    options.add_plot(parser, "also draw the report")
+    options.add_json(parser, "the report")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -58,4 +59,4 @@ def main(args: argparse.Namespace) -> int:
         else:
             status |= single.report(quiet, benchmark, outcomes)
             print()
-    return show(args.out, args.plot, args.json) or status
+    return show(args.out, args.plot, args.json, args.overwrite) or status

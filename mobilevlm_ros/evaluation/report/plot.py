@@ -18,8 +18,8 @@ _MARKER = 40.0  # points squared, and more with memory
 
 
 def draw(models: Sequence[ModelRuns], path: Path, *, overwrite: bool = False) -> None:
-    """Writes the picture. Raises OptionError without matplotlib or for an ending it does not know, OutputError
-    for a file that it cannot write, or that is there already without `overwrite`."""
+    """Writes the picture. Raises OptionError without matplotlib or for an ending that it does not know, and
+    OutputError for a file that it cannot write, or that is there already without `overwrite`."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
