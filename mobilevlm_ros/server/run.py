@@ -19,6 +19,10 @@ SHUTDOWN_SECONDS = 3
 """For answers on their way when a signal comes; then they are cut."""
 
 
+BACKLOG = 1024
+"""Connections that may wait to be accepted."""
+
+
 def check_address(host: str, token: str) -> bool:
     """Whether `host` is reachable from this machine only.
 
@@ -44,7 +48,7 @@ def is_loopback(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 lets the system choose. Raises MobileVLMError: the address cannot be had."""
+    """A listening socket; port 0 lets the system choose. Raises MobileVLMError: the address cannot be had."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -52,6 +56,7 @@ def listen(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen(BACKLOG)  # from now on clients wait instead of being refused
     except OSError as error:
         raise MobileVLMError(
             f"{host}:{port} cannot be listened to ({error.strerror or error}): choose another --port"
@@ -83,7 +88,7 @@ def make_uvicorn(app: ASGIApp, connections: int = 256) -> uvicorn.Server:
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=30,
         limit_concurrency=connections,
-        backlog=1024,
+        backlog=BACKLOG,
         lifespan="on",
     )
     return uvicorn.Server(config)

@@ -82,6 +82,8 @@ def test_wheel_without_ros(tmp_path: Path) -> None:
     assert "mobilevlm_ros/py.typed" in modes
     shipped = {str(p.relative_to(ROOT)) for p in ROOT.glob("mobilevlm_ros/**/*.py")}
     assert shipped <= set(modes)
+    page = {str(p.relative_to(ROOT)) for p in ROOT.glob("mobilevlm_ros/server/page/*")}
+    assert "mobilevlm_ros/server/page/index.html" in page <= set(modes)
     for folder in ("launch", "config", "models/nano/bundle"):
         for path in (ROOT / folder).rglob("*"):
             if path.is_file() and path.suffix not in (".pyc", ".md"):

@@ -87,7 +87,6 @@ class Client:
 def running(service: VisionService, limits: Limits | None = None, **options: Any) -> Iterator[Client]:
     """A client of a server that runs while this is entered."""
     bound = run.listen("127.0.0.1", 0)
-    bound.listen(1024)  # a client may come before uvicorn listens
     server = run.make_server(service, limits or Limits(), **options)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()

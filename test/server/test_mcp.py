@@ -114,7 +114,6 @@ def test_over_http(nano, make_service) -> None:
 
     service = make_service(nano, cameras={"front": SimulatedCamera("front", 3)})
     bound = run.listen("127.0.0.1", 0)
-    bound.listen(64)
     server = run.make_uvicorn(make_mcp_app(service))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()
