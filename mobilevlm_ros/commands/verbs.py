@@ -57,7 +57,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "compile": ("mobilevlm compile ~/bundles/v2-1.7b",),
     "train": (
         "mobilevlm train lora --model mtgv/MobileVLM_V2-1.7B --data robot.json --images pics/ -o runs/gate",
-        "mobilevlm train instruct --recipe recipes/mobilevlm_v2-1.7b-instruct.yaml --dry-run",
+        "mobilevlm train instruct --recipe recipes/mobilevlm_v2-1.7b-stage2.yaml --dry-run",
         "mobilevlm train lora --resume -o runs/gate",
         "mobilevlm train nano",
     ),
