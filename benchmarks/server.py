@@ -40,7 +40,11 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--many", type=int, default=10_000, help="requests over which memory is watched")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--node", action="store_true", help="first token of a node, and of --ros before it")
     args = parser.parse_args()
+    if args.node:
+        print(json.dumps({"machine": machine(), **beside_a_node(args.requests)}, indent=1))
+        return
     data = base64.b64encode(args.picture.read_bytes()).decode()
     picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
     content = [picture, {"type": "text", "text": QUESTION}]
@@ -60,11 +64,11 @@ def main() -> None:
 
 
 @contextmanager
-def serving(bundle: str) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+def serving(bundle: str, *options: str) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     """The port and process of a server."""
     command = [sys.executable, "-m", "mobilevlm_ros.cli", "serve", "--port", "0"]
     process = subprocess.Popen(
-        command + (["--bundle", bundle] if bundle else []), stderr=subprocess.PIPE, text=True
+        [*command, *options, *(["--bundle", bundle] if bundle else [])], stderr=subprocess.PIPE, text=True
     )
     try:
         assert process.stderr is not None
@@ -132,6 +136,42 @@ def first_token(api: openai.OpenAI, body: Any, requests: int) -> Any:
         for _ in stream:
             pass
     return {"ms": summary(times)}
+
+
+def beside_a_node(requests: int) -> Any:
+    """Milliseconds to the first text: of the node's action, and of `serve --ros` with the official client."""
+    import asyncio
+
+    from mobilevlm_ros.ros.resources import private_environment
+
+    os.environ.update(private_environment(dict(os.environ)))
+    from mobilevlm_ros.client import AsyncAskImageClient
+
+    async def of_the_node() -> list[float]:
+        times = []
+        async with AsyncAskImageClient() as client:
+            await client.wait_for_node(60)
+            for _ in range(requests):
+                start, first = perf_counter(), 0.0
+                async for _ in client.stream(QUESTION, wait_for_frame=20.0):
+                    first = first or perf_counter() - start
+                times.append(1e3 * first)
+        return times
+
+    modules = ("mobilevlm_ros.nodes.camera_node", "mobilevlm_ros.nodes.mobilevlm_node")
+    commands = [[sys.executable, "-m", module] for module in modules]
+    commands[1] += ["--ros-args", "-p", "caption_rate:=0.0"]
+    nodes = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for command in commands]
+    try:
+        node = asyncio.run(of_the_node())
+        with serving("", "--ros") as (port, _):
+            api = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
+            body = {"model": "nano", "messages": [{"role": "user", "content": QUESTION}]}
+            return {"node's action": {"ms": summary(node)}, "serve --ros": first_token(api, body, requests)}
+    finally:
+        for process in nodes:
+            process.terminate()
+            process.wait(20)
 
 
 def eight_clients(port: int, body: Any, requests: int) -> Any:
