@@ -35,17 +35,19 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/barrier"), help="folder to make")
     parser.add_argument("--pictures", type=int, default=200, help="with a barrier; as many without are added")
     parser.add_argument("--steps", type=int, default=240, help="of training, 16 questions each")
+    parser.add_argument("--rate", type=float, default=5e-4, help="learning rate")
+    parser.add_argument("--known", type=int, default=4, help="questions per picture that nano already knows")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--exam", type=int, default=200, help="held-out scenes to examine on")
     args = parser.parse_args(argv)
 
     out = args.output
-    data = write(out / "data", args.pictures, families=4)
+    data = write(out / "data", args.pictures, families=args.known)
     settings = {
         "lora.r": 32,
         "lora.alpha": 64,
         "lora.dropout": 0,
-        "optimizer.learning_rate": 5e-4,
+        "optimizer.learning_rate": args.rate,
         "optimizer.clip": 1.0,
         "schedule.steps": args.steps,
         "schedule.warmup_ratio": 0.1,
