@@ -53,6 +53,6 @@ def test_what_the_node_sees_is_shown(client, tmp_path) -> None:
         page.wait_for_selector("#latency:visible")
         assert page.inner_text("#answer") == "yes"
         page.wait_for_function(
-            "document.querySelector('[data-monitor=person] polyline').points.numberOfItems > 12"
+            "() => document.querySelector('[data-monitor=person] polyline').points.numberOfItems > 12"
         )
         page.screenshot(path=os.environ.get("PAGE_SCREENSHOT", str(tmp_path / "page.png")))
