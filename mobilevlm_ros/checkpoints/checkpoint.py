@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mobilevlm_ros.checkpoints.output import CHECKPOINT, METADATA, is_ours, writing_tensors
 from mobilevlm_ros.checkpoints.tensor_reader import LAYOUTS, CheckpointReader
+from mobilevlm_ros.checkpoints.weights_check import check_tensor
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.files.atomic_directory import new_directory
 from mobilevlm_ros.files.hub_cache import find_clip_directory
@@ -83,7 +84,8 @@ class TensorSource:
         return reader.shape(name)
 
     def tensor(self, key: str) -> Tensor:
-        """In the stored dtype; a missing `post_layernorm` is the identity. Raises CheckpointError."""
+        """In the stored dtype; a missing `post_layernorm` is the identity. Raises CheckpointError, for what
+        `check_tensor` refuses too."""
         reader, name = self._locate(key)
         if name not in reader and _OPTIONAL.search(key):
             size = self.config.vision.hidden_size
@@ -93,7 +95,7 @@ class TensorSource:
             raise CheckpointError(
                 f"{reader.path}: {name} is {tensor.dtype}; quantised checkpoints cannot be read"
             )
-        return tensor
+        return check_tensor(tensor, name, reader.path)
 
     def release(self) -> None:
         """See `CheckpointReader.release`; worth a call after each layer of a large model."""

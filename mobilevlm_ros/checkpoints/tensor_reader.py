@@ -6,6 +6,7 @@ Nothing in a checkpoint is executed: `.bin` files go through PyTorch's weights-o
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mobilevlm_ros.checkpoints.weights_check import check_beginning
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.files.json_fields import read_json
 
@@ -24,9 +26,6 @@ LAYOUTS = (
     "pytorch_model.bin.index.json",
 )
 """The files that can hold or index the weights; the first one found is used, as transformers does."""
-
-
-_LFS = b"version https://git-lfs"  # what Git clones in the place of a large file
 
 
 class CheckpointReader:
@@ -41,6 +40,7 @@ class CheckpointReader:
         if layout is None:
             raise CheckpointError(f"{self.path} holds no weights; expected one of {', '.join(LAYOUTS)}")
         self._files: dict[str, _Bin | _Safetensors] = {}
+        self._checked: set[str] = set()
         if layout.endswith(".json"):
             self._where = self._read_index(layout)
         else:
@@ -88,22 +88,27 @@ class CheckpointReader:
 
     def _open(self, name: str) -> _Bin | _Safetensors:
         if name not in self._files:
-            _check_file(self.path / name)
+            if name not in self._checked:
+                check_beginning(self.path / name)
+                _check_sums(self.path / name)
+                self._checked.add(name)
             kind = _Safetensors if name.endswith(".safetensors") else _Bin
             self._files[name] = kind(self.path / name)
         return self._files[name]
 
 
-def _check_file(path: Path) -> None:
+def _check_sums(path: Path) -> None:
+    """Compares what a `.bin` file of PyTorch 1.6 or newer, a zip archive, holds with its CRC-32 sums, which
+    torch.load does not. Reads the file once."""
+    if path.suffix == ".safetensors":
+        return
     try:
-        with path.open("rb") as stream:
-            beginning = stream.read(len(_LFS))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    if not beginning:
-        raise CheckpointError(f"{path} is empty; copy it again")
-    if beginning == _LFS:
-        raise CheckpointError(f"{path} only points to the weights; fetch them with `git lfs pull`")
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception:  # older than 1.6, or torch.load says what it is
+        return
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} in it is wrong; copy it again")
 
 
 class _Bin:

@@ -23,7 +23,12 @@ def hub_cache() -> Path:
     """Where huggingface_hub keeps what it downloaded."""
     general = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or f"{general}/huggingface"
-    return Path(os.path.expandvars(os.environ.get("HF_HUB_CACHE") or f"{home}/hub")).expanduser()
+    return Path(os.path.expandvars(_named_cache() or f"{home}/hub")).expanduser()
+
+
+def _named_cache() -> str | None:
+    # In huggingface_hub's order; the second is its older name.
+    return os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
 
 
 def cached_snapshot(name: str, revision: str | None = None) -> Path | None:

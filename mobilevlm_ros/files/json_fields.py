@@ -10,11 +10,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from mobilevlm_ros.errors import CheckpointError
+from mobilevlm_ros.errors import CheckpointError, ConfigurationError
+from mobilevlm_ros.files.small_file import read_small_file
 
 Json = Mapping[str, Any]
 T = TypeVar("T")
 
+_LARGEST_FILE = 64 << 20
+"""Bytes; the index of a checkpoint with a million tensors has fewer."""
 _LARGEST = 1 << 24
 """No size in a model's configuration reaches this; a larger one is a damaged or hostile file."""
 
@@ -22,10 +25,12 @@ _LARGEST = 1 << 24
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises CheckpointError when it is missing, unreadable, or no object."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        message = f"{path} does not exist; give the directory of a MobileVLM checkpoint"
-        raise CheckpointError(message) from None
+        if not path.exists():
+            message = f"{path} does not exist; give the directory of a MobileVLM checkpoint"
+            raise CheckpointError(message)
+        data = json.loads(read_small_file(path.absolute(), _LARGEST_FILE, "JSON file").decode())
+    except ConfigurationError as error:
+        raise CheckpointError(str(error)) from error
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if not isinstance(data, dict):

@@ -12,6 +12,14 @@ from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.files.hub_cache import find_clip_directory
 from mobilevlm_ros.files.json_fields import Json, build, naming, read_json, require
 
+ADAPTER_FILES = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+    "non_lora_trainables.bin",
+)
+"""What PEFT and LLaVA's trainer write for LoRA. Beside a model's weights they mean another model."""
+
 LDPV2_GRID = 12
 """LDPv2 always pools to 12 x 12 tokens, whatever comes in."""
 
@@ -148,9 +156,11 @@ class MobileVLMConfig:
         """Reads `path`/config.json and finds its tower's geometry: there, else in the CLIP directory named,
         else that of openai/clip-vit-large-patch14-336. Raises CheckpointError."""
         directory = Path(path)
+        adapters = next((name for name in ADAPTER_FILES if (directory / name).is_file()), None)
         require(
-            not (directory / "adapter_config.json").is_file(),
-            f"{directory} holds adapters, not a model; first: mobilevlm merge {directory} -o CHECKPOINT",
+            adapters is None,
+            f"{directory} holds a LoRA adapter ({adapters}), which changes the model and would be left out; "
+            f"merge it first: mobilevlm merge {directory} -o CHECKPOINT (or move it away)",
         )
         data = read_json(directory / "config.json")
         vision: VisionConfig | None = None

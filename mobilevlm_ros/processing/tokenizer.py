@@ -40,6 +40,10 @@ class Tokenizer:
         try:
             self._sp = SentencePieceProcessor(model_file=str(path))
         except (RuntimeError, OSError) as error:
+            if path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
+                raise CheckpointError(
+                    f"tokenizer {path} only points to the content; fetch it with `git lfs pull`"
+                ) from error
             raise CheckpointError(f"tokenizer {path} is not a SentencePiece model: {error}") from error
         self.bos_id: int = self._sp.bos_id()
         self.eos_id: int = self._sp.eos_id()

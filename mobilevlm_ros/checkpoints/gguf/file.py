@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,8 +16,11 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from mobilevlm_ros.checkpoints.weights_check import check_beginning
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.files.json_fields import require
+
+logger = logging.getLogger(__name__)
 
 LANGUAGE, VISION = "llama", "clip"
 """`general.architecture` of the two files."""
@@ -34,6 +38,7 @@ class GGUFFile:
     def __init__(self, path: Path) -> None:
         """Raises CheckpointError when it is no GGUF file, damaged, a part of one, or big-endian."""
         self.path = path
+        check_beginning(path)
         try:
             self._reader = _Reader(path)
             fields = {name: field.contents() for name, field in self._reader.fields.items()}
@@ -154,11 +159,20 @@ def _only(paths: Sequence[Path], architecture: str, where: Path, advice: str) ->
         file = GGUFFile(where)
         _check_architecture(file, architecture)
         return file
-    files = [file for file in map(GGUFFile, paths) if file.architecture == architecture]
+    files = [file for file in filter(None, map(_open_neighbour, paths)) if file.architecture == architecture]
     what = {LANGUAGE: "language model", VISION: "image encoder (mmproj)"}[architecture]
     count = f"{len(files)} files with" if files else "no file with"
     require(len(files) == 1, f"{where} holds {count} a MobileVLM's {what} in GGUF; {advice}")
     return files[0]
+
+
+def _open_neighbour(path: Path) -> GGUFFile | None:
+    """A file of a directory, if it can be read: one that is not wanted shall not decide."""
+    try:
+        return GGUFFile(path)
+    except CheckpointError as error:
+        logger.warning("passed over: %s", error)
+        return None
 
 
 def _check_architecture(file: GGUFFile, expected: str) -> None:

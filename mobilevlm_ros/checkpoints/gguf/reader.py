@@ -19,6 +19,7 @@ from mobilevlm_ros.checkpoints.gguf.tensor_names import (
     gguf_name,
     rotated_heads,
 )
+from mobilevlm_ros.checkpoints.weights_check import check_tensor
 from mobilevlm_ros.files.json_fields import Json, require
 from mobilevlm_ros.model.config import MobileVLMConfig
 from mobilevlm_ros.processing.image import IMAGE_MEAN, IMAGE_STD
@@ -81,7 +82,7 @@ class GGUFTensors:
         language = self.config.language
         if heads := rotated_heads(key, language.num_attention_heads, language.num_key_value_heads):
             array = deinterleave(array, heads)
-        return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+        return check_tensor(torch.from_numpy(np.require(array, requirements=["C", "W"])), name, file.path)
 
     def release(self) -> None:
         """See `CheckpointReader.release`."""

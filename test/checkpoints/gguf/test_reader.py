@@ -278,7 +278,7 @@ def test_the_files_are_told_apart(exported, tmp_path):
         open_source(tmp_path)
     with pytest.raises(CheckpointError, match="is no GGUF file, so --mmproj has nothing to go with"):
         open_source(tmp_path / "checkpoint", mmproj=vision)
-    with pytest.raises(CheckpointError, match=r"nowhere\.gguf is not a GGUF file"):
+    with pytest.raises(CheckpointError, match=r"nowhere\.gguf cannot be read: No such file"):
         open_source(tmp_path / "nowhere.gguf")
 
 
