@@ -23,9 +23,10 @@ from mobilevlm_ros.engine.manifest import (
     Manifest,
     is_plain_name,
 )
-from mobilevlm_ros.errors import BundleError, BundleOutputError
+from mobilevlm_ros.errors import BundleError, BundleOutputError, ConfigurationError
 from mobilevlm_ros.files.atomic import check_file, remove_file, write_file
 from mobilevlm_ros.files.atomic_directory import interrupted_replacement
+from mobilevlm_ros.files.small_file import read_small_file
 from mobilevlm_ros.processing.tokenizer import TOKENIZER
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "sha256",
 ]
 
+_LARGEST_MANIFEST = 16 << 20  # bytes
 _ESSENTIAL = frozenset(
     (MANIFEST, VISION, f"{VISION}.data", DECODER, f"{DECODER}.data", EMBEDDINGS, TOKENIZER)
 )
@@ -63,8 +65,8 @@ class Bundle:
         _check_is_bundle(path)
         file = path / MANIFEST
         try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_small_file(file.absolute(), _LARGEST_MANIFEST, "manifest").decode()
+        except (ConfigurationError, UnicodeDecodeError) as error:
             raise BundleError(f"{file} cannot be read: {error}") from error
         bundle = cls(path, Manifest.from_json(text, str(file)))
         bundle._verify()

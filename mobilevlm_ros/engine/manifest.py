@@ -66,7 +66,6 @@ class Manifest:
     def describe(cls, config: MobileVLMConfig, name: str, **more: Any) -> Manifest:
         """The manifest of a model with this configuration; `more` are fields that it does not determine."""
         language = config.language
-        stop = config.to_json_dict()["eos_token_id"]
         values: dict[str, Any] = {
             "name": name,
             "image_size": config.vision.image_size,
@@ -79,7 +78,7 @@ class Manifest:
             "head_dim": language.head_dim,
             "context_length": language.context_length,
             "template": "v1",  # of every released model
-            "stop_ids": (stop,),
+            "stop_ids": config.eos_token_ids,
             "max_tokens": 512,  # this and greedy decoding are what the official demo uses
             "temperature": 0.0,
             "model": config.to_json_dict(),

@@ -35,6 +35,18 @@ _CLIP_DEFAULTS = {
 }
 
 
+def _eos(value: object, vocab_size: int) -> tuple[int, ...]:
+    """An id or a list of ids, as transformers allows; LLaMA's </s> where there is none."""
+    if value is None:
+        return (2,)
+    ids = value if isinstance(value, list) else [value]
+    require(
+        bool(ids) and all(type(i) is int and 0 <= i < vocab_size for i in ids),
+        f"eos_token_id is {str(value)[:80]}; expected token ids below {vocab_size}",
+    )
+    return tuple(dict.fromkeys(ids))
+
+
 @dataclass(frozen=True)
 class VisionConfig:
     """A CLIP vision transformer. Defaults: openai/clip-vit-large-patch14-336, the tower of every release."""
@@ -150,6 +162,8 @@ class MobileVLMConfig:
     image_aspect_ratio: str = "pad"
     vision_tower: str | None = None
     own_vision: bool = True
+    eos_token_ids: tuple[int, ...] = (2,)
+    """Tokens that end an answer; the first is the tokenizer's </s> in every release."""
 
     @classmethod
     def from_directory(cls, path: str | Path) -> MobileVLMConfig:
@@ -163,6 +177,10 @@ class MobileVLMConfig:
             f"merge it first: mobilevlm merge {directory} -o CHECKPOINT (or move it away)",
         )
         data = read_json(directory / "config.json")
+        generation = directory / "generation_config.json"
+        if generation.is_file():  # transformers' generate() takes the end tokens from there
+            ends = read_json(generation).get("eos_token_id")
+            data = data if ends is None else {**data, "eos_token_id": ends}
         vision: VisionConfig | None = None
         if not isinstance(data.get("vision_config"), dict):
             clip = find_clip_directory(directory, data.get("mm_vision_tower"))
@@ -199,6 +217,7 @@ class MobileVLMConfig:
                 image_aspect_ratio=str(data.get("image_aspect_ratio") or "square"),
                 vision_tower=str(data["mm_vision_tower"]) if data.get("mm_vision_tower") else None,
                 own_vision=own,
+                eos_token_ids=_eos(data.get("eos_token_id"), language.vocab_size),
             )
         size = config.vision.hidden_size
         require(
@@ -257,11 +276,12 @@ class MobileVLMConfig:
         """The contents of a config.json that `from_json` reads back to an equal configuration."""
         language = asdict(self.language)
         factor = language.pop("rope_factor")
+        first, *others = self.eos_token_ids
         data = {
             "architectures": ["MobileLlamaForCausalLM"],
             "model_type": "mobilevlm",
             "bos_token_id": 1,
-            "eos_token_id": 2,
+            "eos_token_id": [first, *others] if others else first,
             "pad_token_id": 0,
             "hidden_act": "silu",
             **language,

@@ -197,3 +197,17 @@ def test_bundles_from_before_quality_was_measured_open(bundle):
     data.pop("quality", None)
     (bundle / MANIFEST).write_text(json.dumps(data))
     assert Bundle.open(bundle).manifest.quality == {}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "endless"])
+def test_a_manifest_that_never_ends_is_refused(tmp_path, kind):
+    manifest = tmp_path / "bundle.json"
+    if kind == "pipe":
+        os.mkfifo(manifest)
+    elif kind == "device":
+        manifest.symlink_to("/dev/zero")
+    else:
+        with manifest.open("wb") as file:
+            file.truncate(1 << 40)
+    with pytest.raises(BundleError):
+        Bundle.open(tmp_path)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mobilevlm_ros.engine.manifest import Manifest
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig, VisionConfig
 
@@ -202,3 +203,27 @@ def test_any_json_is_a_configuration_or_a_checkpoint_error(changes):
         return
     assert config.num_image_tokens > 0
     assert config.language.context_length > 0
+
+
+@pytest.mark.parametrize(
+    ("said", "ends"),
+    [
+        ({}, (2,)),
+        ({"eos_token_id": None}, (2,)),
+        ({"eos_token_id": 5}, (5,)),
+        ({"eos_token_id": [2, 7]}, (2, 7)),
+    ],
+)
+def test_every_end_token_ends_an_answer(said, ends, tmp_path):
+    config = MobileVLMConfig.from_json({**RELEASED_3B, **said}, "config.json")
+    assert Manifest.describe(config, "x").stop_ids == ends
+    assert MobileVLMConfig.from_json(config.to_json_dict(), "config.json").eos_token_ids == ends
+    (tmp_path / "config.json").write_text(json.dumps(RELEASED_3B))
+    (tmp_path / "generation_config.json").write_text(json.dumps(said))
+    assert MobileVLMConfig.from_directory(tmp_path).eos_token_ids == ends
+
+
+@pytest.mark.parametrize("value", [[], "2", [2, "7"], True, -1, 1 << 40, [[2]], {"a": 1}])
+def test_end_tokens_that_are_none_are_refused(value):
+    with pytest.raises(CheckpointError, match=r"config\.json: eos_token_id is"):
+        MobileVLMConfig.from_json({**RELEASED_3B, "eos_token_id": value}, "config.json")
