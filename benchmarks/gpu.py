@@ -214,9 +214,12 @@ def nano_for_gpus(folder: Path) -> Path:
     checkpoint = Path(__file__).resolve().parents[1] / "models" / "nano"
     try:
         from mobilevlm_ros.export.builder import build_bundle
+        from mobilevlm_ros.export.options import BuildOptions
 
         return build_bundle(
-            checkpoint, folder / "nano", vision_store="fp16", backends=("cuda", "tensorrt", "tensorrt8")
+            checkpoint,
+            folder / "nano",
+            BuildOptions(vision_store="fp16", backends=("cuda", "tensorrt", "tensorrt8")),
         ).path
     except (ImportError, MobileVLMError) as error:
         print(f"the shipped bundle as it is, without TensorRT's decoder: {error}", file=sys.stderr)

@@ -33,6 +33,7 @@ from mobilevlm_ros.engine.bundle import DECODER
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime
 from mobilevlm_ros.evaluation.nano.exam import exam
 from mobilevlm_ros.export.builder import build_bundle
+from mobilevlm_ros.export.options import BuildOptions
 from mobilevlm_ros.export.quality.agreement import Sample, measure
 from mobilevlm_ros.export.quantization import gptq
 from mobilevlm_ros.export.quantization import round_to_nearest as quantize
@@ -79,7 +80,7 @@ def main() -> int:
     rows = []
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
-        build_bundle(args.checkpoint, work / "reference", precision=DecoderPrecision(bits=32))
+        build_bundle(args.checkpoint, work / "reference", BuildOptions(precision=DecoderPrecision(bits=32)))
         reference = load_runtime(work / "reference", threads=args.threads)
         print(HEADER, flush=True)
         for method, block_size, levels in product(args.methods, args.block_sizes, args.levels):
@@ -88,8 +89,10 @@ def main() -> int:
                     bundle = build_bundle(
                         args.checkpoint,
                         work / "candidate",
-                        precision=DecoderPrecision(block_size=block_size),
-                        calibration=CalibrationSet(args.calibration, count, args.seed) if count else None,
+                        BuildOptions(
+                            precision=DecoderPrecision(block_size=block_size),
+                            calibration=CalibrationSet(args.calibration, count, args.seed) if count else None,
+                        ),
                         force=True,
                     )
                 candidate = load_runtime(bundle.path, threads=args.threads)

@@ -173,9 +173,9 @@ def test_a_killed_build_leaves_nothing(tmp_path, checkpoint):
     script = f"""
 import signal
 from mobilevlm_ros import cli
-from mobilevlm_ros.export import builder as build
+from mobilevlm_ros.export import stages
 def kill(*a): signal.raise_signal(signal.SIGTERM)
-build.export_decoder = kill
+stages.export_decoder = kill
 raise SystemExit(cli.main(["build", {str(checkpoint)!r}, "-o", {str(tmp_path / "b")!r}, "--quiet"]))
 """
     result = subprocess.run(

@@ -164,6 +164,7 @@ def main(args: argparse.Namespace) -> int:
 
     from mobilevlm_ros.commands.info import quality_line
     from mobilevlm_ros.export.builder import build_bundle
+    from mobilevlm_ros.export.options import BuildOptions
     from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 
     started = perf_counter()
@@ -178,21 +179,23 @@ def main(args: argparse.Namespace) -> int:
         bundle = build_bundle(
             args.checkpoint,
             args.output,
-            precision=DecoderPrecision(
-                bits=args.bits,
-                block_size=args.block_size,
-                overrides=dict(args.matrix_bits),
-                accuracy_level=args.accuracy_level,
+            BuildOptions(
+                precision=DecoderPrecision(
+                    bits=args.bits,
+                    block_size=args.block_size,
+                    overrides=dict(args.matrix_bits),
+                    accuracy_level=args.accuracy_level,
+                ),
+                vision_store=args.vision,
+                name=args.name,
+                revision=args.revision,
+                mmproj=args.mmproj,
+                calibration=_calibration(args),
+                quality=_quality(args),
+                fast_prefill=args.prefill == "int8",
+                backends=args.backends,
             ),
-            vision_store=args.vision,
-            name=args.name,
-            revision=args.revision,
-            mmproj=args.mmproj,
             force=args.overwrite,
-            calibration=_calibration(args),
-            quality=_quality(args),
-            fast_prefill=args.prefill == "int8",
-            backends=args.backends,
             progress=progress,
         )
     seconds = perf_counter() - started

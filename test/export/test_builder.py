@@ -17,13 +17,14 @@ from mobilevlm_ros.engine.cuda.device import Gpu
 from mobilevlm_ros.engine.tensorrt.plans import Key, PlanCache
 from mobilevlm_ros.errors import BundleError, CheckpointError, OptionError
 from mobilevlm_ros.export.builder import build_bundle
+from mobilevlm_ros.export.options import BuildOptions
 from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 
 
 def test_a_bundle_verifies_and_says_what_it_is(tiny_checkpoint, tmp_path):
     precision = DecoderPrecision(overrides={"lm_head": 8})
     built = build_bundle(
-        tiny_checkpoint, tmp_path / "deep" / "bundle", precision=precision, name="robot-model"
+        tiny_checkpoint, tmp_path / "deep" / "bundle", BuildOptions(precision=precision, name="robot-model")
     )
     opened = Bundle.open(tmp_path / "deep" / "bundle")
     assert opened == built
@@ -88,7 +89,7 @@ def test_an_old_bundle_is_replaced_only_when_told(tiny_checkpoint, tiny_bundle, 
     with pytest.raises(KeyboardInterrupt):
         build_bundle(tiny_checkpoint, out, force=True, progress=interrupt_at_the_end)
     Bundle.open(out)  # an interrupted replacement leaves the old one
-    build_bundle(tiny_checkpoint, out, force=True, name="new")
+    build_bundle(tiny_checkpoint, out, BuildOptions(name="new"), force=True)
     assert Bundle.open(out).manifest.name == "new"
     assert plan.read_bytes().endswith(b"minutes of work")
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
@@ -165,7 +166,7 @@ def test_what_appears_there_meanwhile_is_not_replaced(tiny_checkpoint, tmp_path)
 def test_a_link_stays_a_link(tiny_checkpoint, tiny_bundle, tmp_path):
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "v1"))
     (tmp_path / "current").symlink_to(bundle)
-    build_bundle(tiny_checkpoint, tmp_path / "current", force=True, name="new")
+    build_bundle(tiny_checkpoint, tmp_path / "current", BuildOptions(name="new"), force=True)
     assert (tmp_path / "current").is_symlink()
     assert Bundle.open(bundle).manifest.name == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "v1"]
@@ -203,4 +204,6 @@ def test_another_models_tokenizer_is_refused(tiny_checkpoint, tmp_path):
 @pytest.mark.parametrize("pattern", ["nothing", "lm_head.weight", "down_proj", "*.q_proj"])
 def test_a_pattern_must_match_some_matrix(tiny_checkpoint, tmp_path, pattern):
     with pytest.raises(OptionError, match=r"no matrix is called .*model\.layers\.0\.mlp\.down_proj"):
-        build_bundle(tiny_checkpoint, tmp_path / "b", precision=DecoderPrecision(overrides={pattern: 8}))
+        build_bundle(
+            tiny_checkpoint, tmp_path / "b", BuildOptions(precision=DecoderPrecision(overrides={pattern: 8}))
+        )

@@ -10,6 +10,7 @@ import pytest
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime
 from mobilevlm_ros.evaluation.nano.exam import FIRST_COMPARISON_SEED, evaluate, exam
 from mobilevlm_ros.export.builder import build_bundle
+from mobilevlm_ros.export.options import BuildOptions
 from mobilevlm_ros.export.quality.agreement import measure
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.types import Frame, Request
@@ -26,7 +27,7 @@ def runtime(nano: Path) -> Runtime:
 
 def test_build_makes_the_shipped_bundle(nano: Path, runtime: Runtime, tmp_path: Path) -> None:
     """Same source and answers. (Not the same bytes: a CPU's summation order may move a scale.)"""
-    build_bundle(CHECKPOINT, tmp_path / "bundle", name="nano")
+    build_bundle(CHECKPOINT, tmp_path / "bundle", BuildOptions(name="nano"))
     shipped, built = (json.loads((d / "bundle.json").read_text()) for d in (nano, tmp_path / "bundle"))
     for key in ("name", "source", "model", "precision"):
         assert shipped[key] == built[key]

@@ -18,6 +18,7 @@ from mobilevlm_ros.checkpoints.checkpoint import expected_shapes, open_checkpoin
 from mobilevlm_ros.cli import main
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.export.builder import build_bundle
+from mobilevlm_ros.export.options import BuildOptions
 from mobilevlm_ros.export.source import open_source
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 
@@ -138,9 +139,7 @@ def test_the_bundle_answers_as_that_of_the_checkpoint(parity_bundle, exported, t
     bundle = build_bundle(
         language,
         tmp_path / "bundle",
-        mmproj=vision,
-        precision=DecoderPrecision(bits=32),
-        vision_store="fp32",
+        BuildOptions(mmproj=vision, precision=DecoderPrecision(bits=32), vision_store="fp32"),
     )
     expected, given = encode_and_read(parity_bundle(checkpoint)), encode_and_read(bundle.path)
     for mine, theirs in zip(given, expected):

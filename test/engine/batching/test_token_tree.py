@@ -17,6 +17,7 @@ from mobilevlm_ros.engine.onnxruntime import backend as ort
 from mobilevlm_ros.engine.onnxruntime.language import LEAST_PREFILL
 from mobilevlm_ros.errors import EngineError
 from mobilevlm_ros.export.builder import build_bundle
+from mobilevlm_ros.export.options import BuildOptions
 
 
 def piece(text: str) -> np.ndarray:
@@ -100,7 +101,7 @@ def test_damage_is_found(language_model, export, embeddings):
 def test_bundles_have_trees_and_many_tokens_are_read_by_the_prefill_graph(
     tiny_checkpoint: Path, tmp_path: Path
 ):
-    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", fast_prefill=True)
+    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", BuildOptions(fast_prefill=True))
     assert {DECODER_TREE, PREFILL_TREE} <= set(bundle.manifest.files)
     fast = ort.load_language(Bundle.open(bundle.path), threads=1)
     assert fast._prefill is not None

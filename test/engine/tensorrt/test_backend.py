@@ -17,6 +17,7 @@ from mobilevlm_ros.engine.tensorrt.builder import WORKSPACE_BYTES
 from mobilevlm_ros.engine.tensorrt.library import Library
 from mobilevlm_ros.errors import BundleError, EngineError
 from mobilevlm_ros.export.builder import build_bundle
+from mobilevlm_ros.export.options import BuildOptions
 
 ORIN = Gpu("Orin", (8, 7))
 
@@ -29,7 +30,7 @@ def sealed(tiny_checkpoint, tmp_path_factory) -> Path:
     build_bundle(
         tiny_checkpoint,
         path,
-        backends=("cuda", "tensorrt", "tensorrt8"),
+        BuildOptions(backends=("cuda", "tensorrt", "tensorrt8")),
         progress=lambda done, total, what: steps.append((done, total)),
     )
     assert steps[-1][0] == steps[-1][1]
@@ -166,7 +167,9 @@ def test_a_version_that_is_too_old_and_an_absent_one_are_told(make_trt):
 
 def test_the_8_bit_encoder_is_not_for_tensorrt(tiny_checkpoint, tmp_path):
     with pytest.raises(BundleError, match="build with --vision fp16"):
-        build_bundle(tiny_checkpoint, tmp_path / "b", vision_store="int8", backends=("tensorrt",))
+        build_bundle(
+            tiny_checkpoint, tmp_path / "b", BuildOptions(vision_store="int8", backends=("tensorrt",))
+        )
     assert not (tmp_path / "b").exists()
-    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", vision_store="int8")
+    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", BuildOptions(vision_store="int8"))
     assert not any("fp16" in name for name in bundle.manifest.files)

@@ -18,6 +18,7 @@ from mobilevlm_ros.errors import EngineError
 from mobilevlm_ros.export.builder import build_bundle
 from mobilevlm_ros.export.graphs.decoder import export_decoder
 from mobilevlm_ros.export.graphs.prefill import export_prefill
+from mobilevlm_ros.export.options import BuildOptions
 from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 
@@ -95,7 +96,7 @@ def test_damage_is_found_and_leaves_the_cache(engines, language_model, embedding
 
 
 def test_a_bundle_with_a_prefill_graph(tiny_checkpoint: Path, tmp_path: Path):
-    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", fast_prefill=True)
+    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", BuildOptions(fast_prefill=True))
     assert PREFILL in bundle.manifest.files
     assert bundle.manifest.precision["prefill"] == "int8"
     language = ort.load_language(Bundle.open(bundle.path), threads=1)

@@ -6,6 +6,7 @@ import pytest
 
 from mobilevlm_ros.engine.runtime import load_runtime
 from mobilevlm_ros.export.builder import build_bundle
+from mobilevlm_ros.export.options import BuildOptions
 from mobilevlm_ros.export.quality.agreement import measure
 from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 
@@ -18,7 +19,11 @@ def samples() -> list[tuple[np.ndarray, str]]:
 
 
 def test_an_f32_bundle_agrees_with_pytorch(tiny_checkpoint, tmp_path, samples):
-    build_bundle(tiny_checkpoint, tmp_path / "b", precision=DecoderPrecision(bits=32), vision_store="fp32")
+    build_bundle(
+        tiny_checkpoint,
+        tmp_path / "b",
+        BuildOptions(precision=DecoderPrecision(bits=32), vision_store="fp32"),
+    )
     reference, exact = load_runtime(tiny_checkpoint, "torch"), load_runtime(tmp_path / "b", threads=1)
     done: list[int] = []
     result = measure(reference, exact, samples, max_tokens=5, progress=done.append)

@@ -11,7 +11,8 @@ import pytest
 from mobilevlm_ros.cli import main
 from mobilevlm_ros.engine.bundle import Bundle
 from mobilevlm_ros.engine.runtime import load_runtime
-from mobilevlm_ros.export.builder import AUTO, build_bundle
+from mobilevlm_ros.export.builder import build_bundle
+from mobilevlm_ros.export.options import AUTO, BuildOptions
 from mobilevlm_ros.export.quality.agreement import measure
 from mobilevlm_ros.export.quality.comparison import MAX_TOKENS
 from mobilevlm_ros.export.quantization.calibration_set import CalibrationSet
@@ -20,8 +21,9 @@ from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 ASKED = CalibrationSet(samples=4, seed=5)
 
 
-def build(checkpoint, path, **options):
-    return build_bundle(checkpoint, path, quality=ASKED, **options).manifest.quality
+def build(checkpoint, path, progress=None, **options):
+    chosen = BuildOptions(quality=ASKED, **options)
+    return build_bundle(checkpoint, path, chosen, progress=progress).manifest.quality
 
 
 def test_an_exact_bundle_is_found_exact(tiny_checkpoint, tmp_path):
@@ -58,9 +60,7 @@ def test_pictures_with_several_questions_are_encoded_once_each(tiny_checkpoint, 
     built = build_bundle(
         tiny_checkpoint,
         tmp_path / "b",
-        precision=DecoderPrecision(bits=32),
-        vision_store="fp32",
-        quality=asked,
+        BuildOptions(precision=DecoderPrecision(bits=32), vision_store="fp32", quality=asked),
     )
     assert built.manifest.quality["pictures"] == "pictures"
     assert (built.manifest.quality["samples"], built.manifest.quality["equal"]) == (7, 7)
@@ -70,9 +70,9 @@ def test_pictures_with_several_questions_are_encoded_once_each(tiny_checkpoint, 
 def test_auto_takes_eight_bits_where_they_keep_the_output(tiny_checkpoint, tmp_path, caplog, monkeypatch):
     precisions = []
     for least in (0.9, 0.9999, 1.1):
-        monkeypatch.setattr("mobilevlm_ros.export.builder.LEAST_COSINE", least)
+        monkeypatch.setattr("mobilevlm_ros.export.stages.LEAST_COSINE", least)
         with caplog.at_level(logging.WARNING):
-            bundle = build_bundle(tiny_checkpoint, tmp_path / str(least), vision_store=AUTO)
+            bundle = build_bundle(tiny_checkpoint, tmp_path / str(least), BuildOptions(vision_store=AUTO))
         precisions.append(bundle.manifest.precision["vision"])
         load_runtime(bundle.path, threads=1)
     assert precisions[0] == "int8"
@@ -116,5 +116,7 @@ def test_info_describes_a_bundle(tiny_checkpoint, tiny_bundle, tmp_path, capsys)
 
 
 def test_auto_is_sixteen_bits_for_tensorrt(tiny_checkpoint, tmp_path):
-    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", vision_store=AUTO, backends=("tensorrt",))
+    bundle = build_bundle(
+        tiny_checkpoint, tmp_path / "b", BuildOptions(vision_store=AUTO, backends=("tensorrt",))
+    )
     assert bundle.manifest.precision["vision"] == "fp16"

@@ -13,6 +13,7 @@ from mobilevlm_ros.engine.runtime import load_runtime
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.export.builder import build_bundle
 from mobilevlm_ros.export.graphs.decoder import export_decoder
+from mobilevlm_ros.export.options import BuildOptions
 from mobilevlm_ros.export.quantization.calibration_set import CalibrationPrompt, CalibrationSet
 from mobilevlm_ros.export.quantization.gptq_decoder import GptqDecoder
 from mobilevlm_ros.export.quantization.precision import DecoderPrecision
@@ -110,7 +111,7 @@ def test_weights_that_are_no_numbers_are_named(language_model, embeddings):
 @pytest.fixture(scope="module")
 def calibrated_bundle(tiny_checkpoint, tmp_path_factory):
     path = tmp_path_factory.mktemp("gptq") / "bundle"
-    build_bundle(tiny_checkpoint, path, calibration=FEW)
+    build_bundle(tiny_checkpoint, path, BuildOptions(calibration=FEW))
     return path
 
 
@@ -143,7 +144,7 @@ def test_the_same_calibration_gives_the_same_files(calibrated_bundle, tiny_check
     again = build_bundle(
         tiny_checkpoint,
         tmp_path / "again",
-        calibration=FEW,
+        BuildOptions(calibration=FEW),
         progress=lambda done, total, what: seen.append((done, total)),
     )
     assert again.manifest.files == Bundle.open(calibrated_bundle).manifest.files
