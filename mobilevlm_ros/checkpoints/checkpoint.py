@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 TOWER_PREFIX = "model.vision_tower.vision_tower."
 """What a checkpoint puts before the names that the same tensors have in a CLIP directory."""
 
+_MANY_LAYERS = 200  # whose missing tensors can be listed
+
 # Constants that some versions of transformers stored as if they were weights.
 _IGNORED = re.compile(r"\.rotary_emb\.inv_freq$|\.embeddings\.position_ids$")
 # Stored, but no feature passes through it; some re-saved checkpoints leave it out.
@@ -73,6 +75,18 @@ class TensorSource:
         if problems:
             path = self.checkpoint.path
             raise CheckpointError(f"{path} does not fit its config.json; tensors " + "; ".join(problems))
+
+    def check_layers(self) -> None:
+        """Raises CheckpointError when config.json tells of many more layers than there are tensors: to
+        describe them would take all memory."""
+        readers = [reader for reader in (self.checkpoint, self.clip) if reader is not None]
+        stored = sum(len(reader.keys()) for reader in readers)
+        told = self.config.language.num_hidden_layers + self.config.vision.num_hidden_layers
+        if told > max(_MANY_LAYERS, stored):
+            raise CheckpointError(
+                f"{self.checkpoint.path}: config.json tells of {told} layers, but only {stored} tensors are "
+                "stored; it is another model's config.json, or damaged"
+            )
 
     def __contains__(self, key: str) -> bool:
         reader, name = self._locate(key)
@@ -141,6 +155,7 @@ def open_checkpoint(path: str | Path) -> tuple[MobileVLMConfig, TensorSource]:
     """Configuration and checked tensors of a checkpoint; no weights are read yet. Raises CheckpointError."""
     config = MobileVLMConfig.from_directory(path)
     source = TensorSource(path, config)
+    source.check_layers()
     source.check(expected_shapes(config))
     return config, source
 

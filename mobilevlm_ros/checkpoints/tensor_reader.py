@@ -123,8 +123,9 @@ class _Bin:
                 "again, or save the weights alone, best as safetensors"
             ) from error
         tensors = self._tensors.values() if isinstance(self._tensors, dict) else [None]
-        if not all(isinstance(tensor, Tensor) for tensor in tensors):
-            raise CheckpointError(f"{path} does not hold a dictionary of tensors")
+        named = isinstance(self._tensors, dict) and all(isinstance(key, str) for key in self._tensors)
+        if not named or not all(isinstance(tensor, Tensor) for tensor in tensors):
+            raise CheckpointError(f"{path} does not hold a dictionary of tensors by their names")
         self.keys = frozenset(self._tensors)
 
     def shape(self, key: str) -> tuple[int, ...]:

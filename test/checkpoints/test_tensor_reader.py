@@ -109,7 +109,7 @@ def test_flipped_bytes_are_refused_or_change_values_only(tmp_path, layout):
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, torch.zeros(2), {"state_dict": {"a": torch.zeros(2)}}])
 def test_a_bin_file_must_be_a_dictionary_of_tensors(tmp_path, content):
     torch.save(content, tmp_path / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match="dictionary of tensors"):
+    with pytest.raises(CheckpointError, match="dictionary of tensors by their names"):
         CheckpointReader(tmp_path)
 
 

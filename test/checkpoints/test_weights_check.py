@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import zipfile
@@ -162,3 +163,19 @@ def test_the_older_name_of_the_hub_cache_counts(monkeypatch: pytest.MonkeyPatch)
     assert hub_cache() == Path("/data/hub")
     monkeypatch.setenv("HF_HUB_CACHE", "/data/newer")
     assert hub_cache() == Path("/data/newer")
+
+
+@pytest.mark.parametrize("count", [10**6, 16_000_000])
+def test_a_million_layers_are_refused_at_once(v2: Path, count: int) -> None:
+    description = json.loads((v2 / "config.json").read_text())
+    (v2 / "config.json").write_text(json.dumps({**description, "num_hidden_layers": count}))
+    with pytest.raises(CheckpointError, match=r"tells of \d{7,} layers, but only \d+ tensors"):
+        open_checkpoint(v2)
+
+
+@pytest.mark.parametrize("key", [1, 2.5, None, (1, 2), b"a"])
+def test_tensors_without_names_are_refused(v2: Path, key: object) -> None:
+    as_safetensors(v2).unlink()
+    torch.save({"a": torch.randn(2, 2), key: torch.randn(2, 2)}, v2 / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="pytorch_model"):
+        open_checkpoint(v2)
