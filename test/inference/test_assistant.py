@@ -4,11 +4,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from mobilevlm_ros.engine.logits import log_softmax
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import ContextOverflow, ImageError, RequestCancelled
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.choices.scoring import SHORT_ANSWER
-from mobilevlm_ros.inference.generation.sampling import log_softmax
 from mobilevlm_ros.inference.types import Frame, Request, SamplingParams
 from mobilevlm_ros.processing.image import prepare
 from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question

@@ -13,6 +13,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from mobilevlm_ros.engine.logits import log_softmax
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.inference.cache.prefill import PrefillResult
 from mobilevlm_ros.inference.generation.decoding import AnswerDecoder, decode
@@ -81,7 +82,7 @@ class LanguageModel(TemplateLM):
             kept = continuation[-self.max_length :]
             rest = self._embed([context[-1], *kept[:-1]])[0]
             (logits,) = self._language.branch([rest], cache, num_logits=len(kept))
-            logs = _log_softmax(logits)
+            logs = log_softmax(logits)
             chosen = logs[np.arange(len(kept)), kept]
             results.append((float(chosen.sum()), bool((logits.argmax(-1) == np.array(kept)).all())))
         return results
@@ -141,9 +142,3 @@ class LanguageModel(TemplateLM):
 
     def _embed(self, ids: Sequence[int]) -> NDArray[np.float32]:
         return self._language.embed(np.array(ids, np.int64))[None]
-
-
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
-    found: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return found

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.interfaces import KVCache
+from mobilevlm_ros.engine.logits import log_softmax
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.processing.image import prepare
 from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
@@ -130,12 +131,6 @@ class _Asker:
 
 def divergence(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> list[float]:
     """KL divergence in nats of each row of logits f32 [n, V]."""
-    p, q = _log_softmax(reference), _log_softmax(candidate)
+    p, q = log_softmax(reference), log_softmax(candidate)
     divergences: list[float] = (np.exp(p) * (p - q)).sum(-1).tolist()
     return divergences
-
-
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
-    normal: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return normal

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.interfaces import KVCache, LanguageEngine
-from mobilevlm_ros.inference.generation.sampling import log_softmax
+from mobilevlm_ros.engine.logits import log_softmax
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 
 SHORT_ANSWER = "\nAnswer the question using a single word or phrase."

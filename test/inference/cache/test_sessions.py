@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mobilevlm_ros.engine.logits import log_softmax
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import Busy, ContextOverflow, RequestCancelled
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.cache.sessions import PROTECTED, Session, SessionLimits, SessionStore
 from mobilevlm_ros.inference.choices.scoring import SHORT_ANSWER
-from mobilevlm_ros.inference.generation.sampling import log_softmax
 from mobilevlm_ros.inference.prompt.conversation import Turn
 from mobilevlm_ros.inference.types import Frame, Region, Request, SamplingParams
 from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question

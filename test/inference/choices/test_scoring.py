@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mobilevlm_ros.engine.logits import log_softmax
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.inference.choices.scoring import candidates, probabilities, score, variants
-from mobilevlm_ros.inference.generation.sampling import log_softmax
 
 
 def finish(steps: Generator[str, None, Any]) -> Any:

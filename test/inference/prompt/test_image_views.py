@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mobilevlm_ros.engine.logits import log_softmax
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import OptionError
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.choices.scoring import SHORT_ANSWER
-from mobilevlm_ros.inference.generation.sampling import log_softmax
 from mobilevlm_ros.inference.prompt.image_views import KEPT_VIEWS, ImagePreparer
 from mobilevlm_ros.inference.types import Frame, Region, Request
 from mobilevlm_ros.processing.image import prepare
