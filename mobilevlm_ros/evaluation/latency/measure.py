@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.runtime import Runtime
+from mobilevlm_ros.engine.splice import splice
 from mobilevlm_ros.errors import ContextOverflow, OptionError
 from mobilevlm_ros.inference.generation.sampling import Sampler
 from mobilevlm_ros.processing.image import prepare
 from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
-from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN
 
 QUESTION = "What is in the image?"
 FRAME = (480, 640, 3)
@@ -203,9 +203,8 @@ def _prompt(runtime: Runtime, image: NDArray[np.float32]) -> NDArray[np.float32]
     """Embeddings f32 [T, H] of the model's own prompt about a picture."""
     text = TEMPLATES[runtime.bundle.manifest.template].render([(image_question(QUESTION), None)])
     ids = runtime.tokenizer.encode_prompt(text)
-    at = ids.index(IMAGE_TOKEN)
-    embed = runtime.language.embed
-    return np.concatenate([embed(np.array(ids[:at])), image, embed(np.array(ids[at + 1 :]))])
+    embeddings, _ = splice(ids, image, runtime.language.embed)
+    return embeddings
 
 
 def _timed(work: Callable[[], NDArray[np.float32]], repeats: int) -> tuple[NDArray[np.float32], float]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from mobilevlm_ros.engine.interfaces import KVCache
 from mobilevlm_ros.engine.logits import log_softmax
 from mobilevlm_ros.engine.runtime import Runtime
+from mobilevlm_ros.engine.splice import splice
 from mobilevlm_ros.processing.image import prepare
 from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
-from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN
 
 Sample = tuple[NDArray[np.uint8], str]
 """An RGB picture u8 [H, W, 3] and a question about it."""
@@ -112,14 +112,9 @@ class _Asker:
         language, manifest = self.runtime.language, self.runtime.bundle.manifest
         text = TEMPLATES[manifest.template].render([(image_question(question), None)])
         ids = self.runtime.tokenizer.encode_prompt(text)
-        at = ids.index(IMAGE_TOKEN)
-        parts = [
-            language.embed(np.array(ids[:at])),
-            self._encode(image),
-            language.embed(np.array(ids[at + 1 :])),
-        ]
+        embeddings, _ = splice(ids, self._encode(image), language.embed)
         cache = language.new_cache()
-        return cache, language.forward(np.concatenate(parts)[None], cache)[0, -1]
+        return cache, language.forward(embeddings[None], cache)[0, -1]
 
     def _encode(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._embeddings is None or self._image is not image:

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mobilevlm_ros.engine.splice import splice
 from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.processing.image_file import check_format, read_picture
 from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
-from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN, Tokenizer
+from mobilevlm_ros.processing.tokenizer import Tokenizer
 from mobilevlm_ros.simulation.questions import FAMILIES, ask
 from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene_sampler import sample_scene
@@ -121,9 +122,7 @@ def read_prompts(
             image, tokens = conversation.image, encode(conversation.image)
         turn = (image_question(conversation.question), conversation.answer)
         ids = tokenizer.encode_prompt(TEMPLATES[template].render([turn]))
-        at = ids.index(IMAGE_TOKEN)
-        before, after = np.array(ids[:at], np.int64), np.array(ids[at + 1 :], np.int64)
-        yield CalibrationPrompt(np.concatenate([embed(before), tokens, embed(after)]), len(after))
+        yield CalibrationPrompt(*splice(ids, tokens, embed))
 
 
 def _pictures(directory: Path) -> list[Path]:
