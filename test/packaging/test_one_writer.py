@@ -28,7 +28,7 @@ WRITE_WITHIN = {
     # into the directory, or at the path, that a `new_directory` or `new_file` gave them
     "checkpoints/checkpoint.py", "checkpoints/random_weights.py", "commands/trace.py",
     "engine/tensorrt/plans.py", "training/nano/scenes.py", "training/nano/train.py",
-    "export/builder.py", "export/bundle_directory.py", "export/graphs/gpu.py", "export/graphs/onnx_writer.py",
+    "export/stages.py", "export/bundle_directory.py", "export/graphs/gpu.py", "export/graphs/onnx_writer.py",
     "export/graphs/tree_decoder.py", "evaluation/nano/pope_shaped.py",
     "evaluation/report/plot.py",  # into memory
     "training/data/shards.py",
