@@ -32,8 +32,8 @@ from mobilevlm_ros.server.service import (
     Snapshot,
 )
 
-NODE_WAIT = 3.0
-"""Seconds in which a node must be found: a robot's node is there, or it is not."""
+NODE_WAIT = 8.0
+"""Seconds in which a node must be found. Discovery takes about one; on a busy robot several."""
 
 SHORT_WAIT = 0.2
 """Seconds for the same once this process has been in the graph for longer than NODE_WAIT."""
