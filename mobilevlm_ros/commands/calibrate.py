@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.errors import OptionError
     from mobilevlm_ros.evaluation import drawing
     from mobilevlm_ros.evaluation.calibration import reliability_plot
-    from mobilevlm_ros.evaluation.calibration.temperature import calibrated, fit, quality
+    from mobilevlm_ros.evaluation.calibration.temperature import LEAST, calibrated, fit, quality
     from mobilevlm_ros.inference.choices.calibration import CALIBRATION
 
     path = find_bundle(args.bundle)
@@ -63,6 +63,11 @@ def main(args: argparse.Namespace) -> int:
     if args.plot is not None:
         drawing.check(args.plot, overwrite=args.overwrite)
     marked = _ask(load_runtime(path, threads=args.threads), args)
+    if len(marked) < 2 * LEAST:
+        raise OptionError(
+            f"{len(marked)} labelled questions are too few: give at least {2 * LEAST}, half to fit on, half to "
+            "measure with"
+        )
     fitted, held_out = marked[::2], marked[1::2]
     calibration = fit(fitted, Path(args.labels).name)
     after = calibrated(held_out, calibration)

@@ -31,3 +31,9 @@ def test_fits_measures_draws_writes_and_removes(
 def test_without_labels_says_what_to_name(nano: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["calibrate", "--bundle", str(nano)]) == 1
     assert "JSONL or CSV" in capsys.readouterr().err
+
+
+def test_too_few_labels_says_how_many_to_give(nano: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", "--bundle", str(nano), "--threads", "1", "nano", "--count", "24"]) == 1
+    error = capsys.readouterr().err
+    assert "24 labelled questions are too few: give at least 40" in error
