@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
     marked = _ask(load_runtime(path, threads=args.threads), args)
     if len(marked) < 2 * LEAST:
         raise OptionError(
-            f"{len(marked)} labelled questions are too few: give at least {2 * LEAST}, half to fit on, half to "
+            f"{len(marked)} labelled questions are too few: give at least {2 * LEAST}, half to fit, half to "
             "measure with"
         )
     fitted, held_out = marked[::2], marked[1::2]
