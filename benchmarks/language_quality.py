@@ -194,7 +194,11 @@ def _quantised(
         count += sum(part.size for part in parts)
         ends = np.cumsum([len(part) for part in parts])[:-1]
         left.update(zip(keys, np.split(matrix.dequantize(), ends)))
-    return lambda name: left.get(name) if name in left else weights(name), size, count  # type: ignore[return-value]
+
+    def read(name: str) -> NDArray[np.float32]:
+        return left[name] if name in left else weights(name)
+
+    return read, size, count
 
 
 def _matrices(config: LanguageConfig, head: str) -> Iterator[tuple[str, list[str]]]:
