@@ -26,6 +26,10 @@ class ConfigurationError(MobileVLMError, ValueError):
     """A configuration file that cannot be used: presets, monitors, ..."""
 
 
+class BagError(MobileVLMError, ValueError):
+    """A recording, or what was made of one, that cannot be read or does not hold what was asked for."""
+
+
 class EvaluationError(MobileVLMError, ValueError):
     """A benchmark's folder, an exam or a file of answers that cannot be scored as it is."""
 
