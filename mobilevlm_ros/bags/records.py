@@ -115,14 +115,14 @@ def from_dict(told: dict[str, Any], where: str = "the object") -> Record:
     version = told.get("version")
     if version is None:
         raise BagError(
-            f"{where} is no record of `caption-bag`, `ask-bag` or `monitor-bag`: it has no version"
+            f"{where} has no version: it is no record of `caption-bag`, `ask-bag` or `monitor-bag`"
         )
     if version != VERSION:
         raise BagError(
             f"{where} is a record of version {version!r}, and this release reads version {VERSION}: make the "
             "file again with this release, or use the one that wrote it"
         )
-    values = {}
+    values: dict[str, Any] = {}
     for name, kinds in _TYPES.items():
         value = told.get(name)
         if value is None:
