@@ -123,7 +123,8 @@ def test_my_own_exam(nano: Path, my_exam: Path, tmp_path: Path, capsys: pytest.C
     assert 0 <= told["choices"]["ece"] <= 1
     folder = out / "my_robot" / told["model_id"]
     assert sorted(p.name for p in folder.iterdir()) == [
-        "abstention.png", "answers.jsonl", "failures.html", "reliability.png", "summary.json"
+        "abstention.png", "answers.jsonl", "failures.html", "journal.jsonl", "reliability.png", "run.json",
+        "summary.json",
     ]  # fmt: skip
     page = (folder / "failures.html").read_text()
     wrong = [
@@ -132,6 +133,33 @@ def test_my_own_exam(nano: Path, my_exam: Path, tmp_path: Path, capsys: pytest.C
     assert page.count("<figure>") == len(wrong) and "a purple elephant" in page
     status, text, _ = run(capsys, "compare", folder / "answers.jsonl", folder / "answers.jsonl")
     assert status == 0 and "No difference is shown" in text
+
+
+def test_an_exam_that_was_stopped_goes_on(
+    nano: Path, my_exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["vqa", my_exam, "--bundle", nano, "--threads", 1, "--out", out, "--json"]
+    whole = last_json(run(capsys, *arguments)[1])
+    folder = out / "my_robot" / whole["model_id"]
+    journal = folder / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    assert len(lines) == 11
+    journal.write_text("".join(lines[:4]) + lines[4][:9])  # killed while it wrote the fifth
+    status, text, err = run(capsys, *arguments)
+    assert (status, last_json(text)) == (0, whole) and "going on: 4 of 11 are answered" in err
+    assert journal.read_text().splitlines(keepends=True)[:4] == lines[:4]
+    assert len(journal.read_text().splitlines()) == 11
+
+    rows = json.loads(my_exam.read_text())
+    rows[-1]["answer"] = json.loads(folder.joinpath("answers.jsonl").read_text().splitlines()[-1])["text"]
+    my_exam.write_text(json.dumps(rows))  # a right answer corrected: marked anew, not asked anew
+    status, text, err = run(capsys, *arguments)
+    assert "going on: 11 of 11" in err and last_json(text)["accuracy"] > whole["accuracy"]
+    rows[0]["question"] = "Something else?"
+    my_exam.write_text(json.dumps(rows))
+    status, text, err = run(capsys, *arguments)
+    assert (status, text) == (1, "") and "holds answers of another run: its questions_sha256" in err
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobilevlm_ros.commands.eval.models import Bar, add_model_arguments, add_run_arguments, plan, runtimes
+from mobilevlm_ros.commands.eval.models import (
+    Bar,
+    add_model_arguments,
+    add_run_arguments,
+    ask_on_ray,
+    models,
+    plan,
+    runtimes,
+)
 from mobilevlm_ros.errors import OptionError
 
 if TYPE_CHECKING:
@@ -67,8 +75,11 @@ def ask(args: argparse.Namespace, benchmark: Benchmark, dataset: Dataset) -> lis
 
     chosen = plan(args)
     check_pictures(dataset.questions[: chosen.limit] if chosen.limit else dataset.questions)
+    if args.ray:
+        for model in models(args):
+            ask_on_ray(args, benchmark, dataset, model)
     outcomes = []
-    for runtime in runtimes(args):
+    for runtime in runtimes(args):  # after --ray, this finds all answered, and scores
         label = f"{runtime.bundle.manifest.name} ({runtime.backend_name})"
         with Bar(benchmark, dataset, label) as bar:
             outcomes.append(run(benchmark, dataset, runtime, chosen, bar))

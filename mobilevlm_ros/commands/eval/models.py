@@ -7,11 +7,12 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from mobilevlm_ros.errors import OptionError
+from mobilevlm_ros.errors import EvaluationError, OptionError
 
 if TYPE_CHECKING:
     from mobilevlm_ros.engine.runtime import Runtime
@@ -59,6 +60,15 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard", default="1/1", metavar="I/N", help="only the I-th of N parts, for several machines"
     )
     running.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="ask on a Ray cluster whose machines see the same files: its address, 'auto' (the one that this "
+        "machine belongs to) or 'local' (a new one of this machine's CPUs)",
+    )
+    running.add_argument(
+        "--shards", type=int, default=0, metavar="N", help="with --ray: parts (default: one for each CPU)"
+    )
+    running.add_argument(
         "--no-latency",
         action="store_true",
         help="do not measure the model's speed and memory on this machine, once for each model",
@@ -84,12 +94,47 @@ def plan(args: argparse.Namespace) -> Plan:
     """Raises OptionError for a limit below 0 or a shard that is not I/N with 1 <= I <= N."""
     from mobilevlm_ros.evaluation.runner.run import Plan
 
+    if args.ray and args.shard != "1/1":
+        raise OptionError("--ray makes shards of its own: leave --shard out")
+    if args.shards < 0 or (args.shards and not args.ray):
+        raise OptionError(f"--shards is {args.shards}: give a number above 0, with --ray ADDRESS")
     if args.limit < 0:
         raise OptionError(f"--limit is {args.limit}: ask at least 1 question, or 0 for all")
     number, _, parts = args.shard.partition("/")
     if not (number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
         raise OptionError(f"--shard is {args.shard!r}: give I/N with I from 1 to N, as 2/4")
     return Plan(args.out, args.limit, (int(number), int(parts)), not args.one_by_one)
+
+
+def ask_on_ray(
+    args: argparse.Namespace, benchmark: Benchmark, dataset: Dataset, model: tuple[Path | None, str]
+) -> None:
+    """Has the cluster that --ray names ask every question of a model. Raises EvaluationError."""
+    try:
+        from mobilevlm_ros.evaluation.runner.fleet import FleetRun, ask_shards, connect
+    except ImportError as error:
+        raise EvaluationError("--ray needs ray: pip install 'mobilevlm_ros[fleet]'") from error
+    from tqdm import tqdm
+
+    connect(args.ray)
+    path, backend = model
+    with tqdm(desc=f"{benchmark.name} on Ray", unit="shard", disable=None, file=sys.stderr) as bar:
+
+        def on_done(done: int, shards: int) -> None:
+            if bar.total is None:
+                bar.reset(shards)
+            bar.update(done - bar.n)
+
+        fleet = FleetRun(
+            benchmark.name,
+            dataset.folder.absolute(),
+            None if path is None else path.absolute(),
+            backend,
+            args.threads,
+            replace(plan(args), out=args.out.absolute()),
+            args.shards,
+        )
+        ask_shards(fleet, on_done)
 
 
 def runtimes(args: argparse.Namespace) -> Iterator[Runtime]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from mobilevlm_ros.commands.eval.models import add_model_arguments, runtimes
 
 if TYPE_CHECKING:
     from mobilevlm_ros.engine.runtime import Runtime
+    from mobilevlm_ros.evaluation.exam.kept_answers import KeptAnswers
     from mobilevlm_ros.evaluation.exam.questions import ExamQuestion
     from mobilevlm_ros.evaluation.exam.score import Marked
 
@@ -32,24 +35,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="also write answers.jsonl, summary.json, failures.html and the diagrams, in DIR/EXAM/MODEL",
+        help="keep the answers in DIR/EXAM/MODEL as they come, so that the same command goes on where it was "
+        "stopped, and write answers.jsonl, summary.json, failures.html and the diagrams there",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, as the last line")
 
 
 def main(args: argparse.Namespace) -> int:
     """The figures go to stdout, progress to stderr."""
+    from mobilevlm_ros.evaluation.exam.kept_answers import KeptAnswers
     from mobilevlm_ros.evaluation.exam.questions import read_exam
     from mobilevlm_ros.evaluation.exam.score import summary
+    from mobilevlm_ros.evaluation.runner.identity import model_identity
 
     questions = read_exam(args.exam, args.images)
     results = []
     for runtime in runtimes(args):
-        model_id, marked = _sit(runtime, questions)
+        identity = model_identity(runtime)
+        model_id = str(identity["model_id"])
+        folder = None if args.out is None else args.out / args.exam.stem / model_id
+        with ExitStack() as stack:
+            kept = None
+            if folder is not None:
+                kept = stack.enter_context(KeptAnswers(folder, identity, questions))
+            marked = _sit(runtime, questions, kept)
         told = {"exam": str(args.exam), "model_id": model_id, **summary(marked)}
         results.append(told)
-        if args.out is not None:
-            _write(args.out / args.exam.stem / model_id, told, marked)
+        if folder is not None:
+            _write(folder, told, marked)
         if not args.json:
             print(_table(told))
     if args.json:
@@ -57,21 +70,24 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _sit(runtime: Runtime, questions: list[ExamQuestion]) -> tuple[str, list[Marked]]:
+def _sit(runtime: Runtime, questions: list[ExamQuestion], kept: KeptAnswers | None) -> list[Marked]:
     from tqdm import tqdm
 
     from mobilevlm_ros.evaluation.exam.score import sit
-    from mobilevlm_ros.evaluation.runner.identity import model_identity
     from mobilevlm_ros.inference.assistant import Assistant
 
-    with tqdm(total=len(questions), desc="asking", unit="question", disable=None) as bar:
+    known = kept.known if kept is not None else {}
+    if known:
+        print(f"going on: {len(known)} of {len(questions)} are answered", file=sys.stderr)
+    with tqdm(total=len(questions), initial=len(known), desc="asking", unit="question", disable=None) as bar:
 
         def on_answer(done: list[Marked]) -> None:
+            if kept is not None:
+                kept.add(done[-1])
             bar.set_postfix(accuracy=f"{sum(m.credit for m in done) / len(done):.3f}", refresh=False)
             bar.update()
 
-        marked = sit(Assistant(runtime, fast_preprocessing=False), questions, on_answer)
-    return str(model_identity(runtime)["model_id"]), marked
+        return sit(Assistant(runtime, fast_preprocessing=False), questions, on_answer, known)
 
 
 def _table(told: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,27 +45,36 @@ def sit(
     assistant: Assistant,
     questions: Sequence[ExamQuestion],
     on_answer: Callable[[list[Marked]], object] = lambda done: None,
+    known: Mapping[int, Marked] | None = None,
 ) -> list[Marked]:
     """Answers in the file's order; questions about one picture in a row, so that it is read once.
 
-    Raises EvaluationError that names the row whose picture or question cannot be used.
+    `known` holds those of an earlier sitting, by row: they are not asked again. `on_answer` gets all that
+    there are after each new one, which comes last. Raises EvaluationError that names the row whose picture
+    or question cannot be used.
     """
-    done: list[Marked] = []
+    done = list((known or {}).values())
     order = sorted(range(len(questions)), key=lambda i: (str(questions[i].image), i))
     frame, shown = None, None
     for i in order:
         question = questions[i]
+        if known and question.row in known:
+            continue
         try:
             if frame is None or shown != question.image:
                 frame, shown = Frame(read_picture(question.image)), question.image
             answer = assistant.ask(frame, Request(question.question, choices=question.choices))
         except MobileVLMError as error:
             raise EvaluationError(f"row {question.row}: {error}") from error
-        exact, credit = mark(question, answer.text)
-        probabilities = tuple(answer.choice_probabilities)
-        done.append(Marked(question, answer.text, credit, exact, answer.confidence, probabilities))
+        done.append(marked(question, answer.text, answer.confidence, tuple(answer.choice_probabilities)))
         on_answer(done)
     return sorted(done, key=lambda m: m.question.row)
+
+
+def marked(question: ExamQuestion, text: str, confidence: float, probabilities: tuple[float, ...]) -> Marked:
+    """An answer with its marks."""
+    exact, credit = mark(question, text)
+    return Marked(question, text, credit, exact, confidence, probabilities)
 
 
 def mark(question: ExamQuestion, text: str) -> tuple[bool, float]:
@@ -80,10 +89,10 @@ def mark(question: ExamQuestion, text: str) -> tuple[bool, float]:
     return exact, float(exact)
 
 
-def metric(marked: Sequence[Marked]) -> Metric:
+def metric(answers: Sequence[Marked]) -> Metric:
     """Mean credit in percent, resampled by picture."""
     units: dict[str, list[float]] = {}
-    for m in marked:
+    for m in answers:
         sums = units.setdefault(str(m.question.image), [0.0, 0.0])
         sums[0] += m.credit
         sums[1] += 1
@@ -94,13 +103,13 @@ def metric(marked: Sequence[Marked]) -> Metric:
     )
 
 
-def abstention_curve(marked: Sequence[Marked]) -> list[tuple[float, float, float]]:
+def abstention_curve(answers: Sequence[Marked]) -> list[tuple[float, float, float]]:
     """(threshold, coverage, accuracy): what is answered, and how much of it is right, at each threshold.
 
     Answers less sure than the threshold are withheld, as by a request's abstain_threshold; the curve goes
     from answering everything to answering only the surest. Equal confidences go together.
     """
-    order = sorted(marked, key=lambda m: -m.confidence)
+    order = sorted(answers, key=lambda m: -m.confidence)
     curve, credit = [], 0.0
     for count, m in enumerate(order, 1):
         credit += m.credit
@@ -109,16 +118,16 @@ def abstention_curve(marked: Sequence[Marked]) -> list[tuple[float, float, float
     return curve[::-1]
 
 
-def summary(marked: Sequence[Marked]) -> dict[str, Any]:
+def summary(answers: Sequence[Marked]) -> dict[str, Any]:
     """For JSON: scores in percent with a 95 % interval, calibration, coverage, and the tags."""
-    free = [m for m in marked if not m.question.choices]
+    free = [m for m in answers if not m.question.choices]
     soft = [m for m in free if len(m.question.answers) >= PEOPLE]
-    chosen = [m for m in marked if m.question.choices]
-    curve = abstention_curve(marked)
+    chosen = [m for m in answers if m.question.choices]
+    curve = abstention_curve(answers)
     told: dict[str, Any] = {
-        "questions": len(marked),
-        "accuracy": _percent(marked),
-        "interval95": interval(metric(marked)),
+        "questions": len(answers),
+        "accuracy": _percent(answers),
+        "interval95": interval(metric(answers)),
         "exact_match": _mean([float(m.exact) for m in free]),
         "vqa_accuracy": _percent(soft),
         "choices": None,
@@ -135,23 +144,23 @@ def summary(marked: Sequence[Marked]) -> dict[str, Any]:
             "ece": found.ece,
             "brier": found.brier,
         }
-    for tag in sorted({tag for m in marked for tag in m.question.tags}):
-        part = [m for m in marked if tag in m.question.tags]
+    for tag in sorted({tag for m in answers for tag in m.question.tags}):
+        part = [m for m in answers if tag in m.question.tags]
         told["tags"][tag] = {"questions": len(part), "accuracy": _percent(part)}
     return told
 
 
-def scored(marked: Sequence[Marked]) -> list[ScoredAnswer]:
+def scored(answers: Sequence[Marked]) -> list[ScoredAnswer]:
     """Those with choices, for reliability diagrams."""
     return [
         ScoredAnswer(m.probabilities, m.question.choices.index(m.question.answers[0]))
-        for m in marked
+        for m in answers
         if m.question.choices
     ]
 
 
-def _percent(marked: Sequence[Marked]) -> float | None:
-    return _mean([m.credit for m in marked])
+def _percent(answers: Sequence[Marked]) -> float | None:
+    return _mean([m.credit for m in answers])
 
 
 def _mean(values: Sequence[float]) -> float | None:

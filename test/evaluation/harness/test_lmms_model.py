@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lmms-eval adapter. lmms-eval takes 1.6 GB and its tasks come from the network, so a stand-in has its
 base class and registry here; the calls are those that its evaluator makes.
+test_lmms_eval.py runs the real one.
 """
 
 from __future__ import annotations
