@@ -62,6 +62,10 @@ class BundleOutputError(BundleError, OutputError):
     """A bundle, or a file of one, that cannot be written, or that may not be replaced."""
 
 
+class MemoryFileError(MobileVLMError):
+    """A memory (a search index) that is missing, damaged, of another version, or in use."""
+
+
 class EngineError(MobileVLMError):
     """A backend that could not be loaded, or failed while running."""
 

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file of a memory: SQLite, readable by any tool for it.
+
+`records` holds what was seen, one row each; `texts` each different text once, with its vector in `vectors`
+and its words in the full-text index `words` (FTS5). Killed at any moment, the file holds what was committed
+(write-ahead log). Several processes may read it while one writes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
+from pathlib import Path
+from time import time_ns
+from types import TracebackType
+from typing import Any
+
+from mobilevlm_ros.errors import MemoryFileError
+from mobilevlm_ros.memory.record import Record
+from mobilevlm_ros.memory.vectors import TextVectors
+
+VERSION = 1
+"""Of the schema, kept as SQLite's user_version."""
+
+APPLICATION_ID = 0x4D564C4D
+"""'MVLM': tells this file from other SQLite files (SQLite, PRAGMA application_id)."""
+
+LOCK_WAIT = 5.0
+"""Seconds that a writer waits for another one."""
+
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE texts (
+    id INTEGER PRIMARY KEY, shown TEXT NOT NULL, searched TEXT NOT NULL, UNIQUE (searched, shown)
+);
+CREATE TABLE vectors (text_id INTEGER PRIMARY KEY, vector BLOB NOT NULL);
+CREATE VIRTUAL TABLE words USING fts5 (searched, content='texts', content_rowid='id',
+    tokenize='porter unicode61 remove_diacritics 2');
+CREATE TABLE records (
+    id INTEGER PRIMARY KEY, text_id INTEGER NOT NULL REFERENCES texts (id), stamp_ns INTEGER NOT NULL,
+    camera TEXT NOT NULL, kind TEXT NOT NULL, confidence REAL NOT NULL, question TEXT NOT NULL,
+    answer TEXT NOT NULL, model_id TEXT NOT NULL, frame_id TEXT NOT NULL, topic TEXT NOT NULL,
+    bag TEXT NOT NULL, position_frame TEXT, x REAL, y REAL, z REAL, kept_ns INTEGER NOT NULL,
+    UNIQUE (text_id, stamp_ns, camera, kind, topic, bag)
+);
+CREATE INDEX records_stamp ON records (stamp_ns);
+CREATE INDEX records_camera ON records (camera, stamp_ns);
+CREATE TABLE thumbnails (record_id INTEGER PRIMARY KEY, jpeg BLOB NOT NULL);
+CREATE TRIGGER text_added AFTER INSERT ON texts BEGIN
+    INSERT INTO words (rowid, searched) VALUES (new.id, new.searched);
+END;
+CREATE TRIGGER text_gone AFTER DELETE ON texts BEGIN
+    INSERT INTO words (words, rowid, searched) VALUES ('delete', old.id, old.searched);
+    DELETE FROM vectors WHERE text_id = old.id;
+END;
+CREATE TRIGGER record_gone AFTER DELETE ON records BEGIN
+    DELETE FROM thumbnails WHERE record_id = old.id;
+END;
+"""
+
+
+class MemoryStore:
+    """A memory file that is open. One thread at a time; a context manager.
+
+    Args:
+        path: of the file.
+        writable: create it where it is missing; else it is only read, and must be there.
+
+    Raises:
+        MemoryFileError: it is missing, another kind of file, of another version, damaged, or in use.
+    """
+
+    def __init__(self, path: Path, writable: bool = False) -> None:
+        self.path = path
+        if not writable and not path.is_file():
+            raise MemoryFileError(f"there is no memory {path}: make one with `mobilevlm index ... -o {path}`")
+        if path.is_dir() or not path.parent.is_dir():
+            raise MemoryFileError(f"{path} cannot be a memory: name a file in a directory that exists")
+        with self.named():
+            mode = "rwc" if writable else "ro"
+            self.connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=LOCK_WAIT,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        try:
+            with self.named():
+                self._open(writable)
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _open(self, writable: bool) -> None:
+        run = self.connection.execute
+        (version,), (application,) = (
+            run("PRAGMA user_version").fetchone(),
+            run("PRAGMA application_id").fetchone(),
+        )
+        empty = run("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if empty and writable and not version:
+            run("PRAGMA journal_mode = WAL")
+            self._create()
+        elif application != APPLICATION_ID:
+            raise MemoryFileError(f"{self.path} is a database of something else: name another file")
+        elif version != VERSION:
+            raise MemoryFileError(
+                f"{self.path} is a memory of version {version}, and this program reads version {VERSION}: "
+                "make it again from the records with `mobilevlm index`, into another file"
+            )
+        run("PRAGMA synchronous = NORMAL")  # in WAL a power cut may lose the last commits, never the file
+        run("PRAGMA temp_store = MEMORY")
+        run("PRAGMA cache_size = -65536")
+
+    def _create(self) -> None:
+        with self.transaction():
+            run = self.connection.execute
+            if run("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                return  # another process was faster
+            for statement in _statements(_SCHEMA):
+                run(statement)
+            run(f"PRAGMA application_id = {APPLICATION_ID}")
+            run(f"PRAGMA user_version = {VERSION}")
+
+    def __enter__(self) -> MemoryStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the last one to do so folds the write-ahead log into it."""
+        self.connection.close()
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Errors of SQLite become MemoryFileError, with the file and what to do."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise MemoryFileError(f"memory {self.path}: {error}; {_remedy(str(error))}") from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing of what is written inside."""
+        with self.named():
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self.connection.execute("ROLLBACK")
+                raise
+
+    def add(self, records: Iterable[Record], vectors: TextVectors | None) -> int:
+        """Remembers records, all or none; how many of them were new. Without vectors they are found by their
+        words only, until `update_vectors`.
+        """
+        added = 0
+        run = self.connection.execute
+        with self.transaction():
+            for record in map(_storable, records):
+                text_id = self._text_id(record, vectors)
+                place = record.position
+                cursor = run(
+                    "INSERT OR IGNORE INTO records (text_id, stamp_ns, camera, kind, confidence, question,"
+                    " answer, model_id, frame_id, topic, bag, position_frame, x, y, z, kept_ns)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        text_id, record.stamp_ns, record.camera, record.kind, record.confidence,
+                        record.question, record.text, record.model_id, record.frame_id,
+                        record.topic, record.bag,
+                        *((place.frame, place.x, place.y, place.z) if place else (None,) * 4), time_ns(),
+                    ),
+                )  # fmt: skip
+                if cursor.rowcount:
+                    added += 1
+                    if record.thumbnail:
+                        run("INSERT INTO thumbnails VALUES (?, ?)", (cursor.lastrowid, record.thumbnail))
+        return added
+
+    def _text_id(self, record: Record, vectors: TextVectors | None) -> int:
+        run = self.connection.execute
+        key = (record.searched, record.shown)
+        found = run("SELECT id FROM texts WHERE searched = ? AND shown = ?", key).fetchone()
+        if found is not None:
+            return int(found[0])
+        text_id = run("INSERT INTO texts (searched, shown) VALUES (?, ?)", key).lastrowid
+        assert text_id is not None
+        if vectors is not None:
+            run("INSERT INTO vectors VALUES (?, ?)", (text_id, vectors.packed(record.searched)))
+        return text_id
+
+    def update_vectors(self, vectors: TextVectors) -> int:
+        """Gives every text a vector of this model; how many were made. Nothing to do where they are."""
+        run = self.connection.execute
+        made = 0
+        with self.transaction():
+            if self.vector_name != vectors.name:
+                run("DELETE FROM vectors")
+                run("INSERT OR REPLACE INTO meta VALUES ('vectors', ?)", (vectors.name,))
+            missing = run(
+                "SELECT id, searched FROM texts WHERE id NOT IN (SELECT text_id FROM vectors)"
+            ).fetchall()
+            for text_id, searched in missing:
+                run("INSERT INTO vectors VALUES (?, ?)", (text_id, vectors.packed(searched)))
+                made += 1
+        return made
+
+    @property
+    def vector_name(self) -> str:
+        """Name of the vectors' space; empty where there are none."""
+        with self.named():
+            found = self.connection.execute("SELECT value FROM meta WHERE name = 'vectors'").fetchone()
+        return str(found[0]) if found else ""
+
+    def size(self) -> tuple[int, int]:
+        """How many records there are, and the stamp of the oldest (0 without any)."""
+        with self.named():
+            run = self.connection.execute
+            (count,) = run("SELECT count(*) FROM records").fetchone()
+            (oldest,) = run("SELECT min(stamp_ns) FROM records").fetchone()
+        return int(count), int(oldest or 0)
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the file that hold something; free pages are used again."""
+        with self.named():
+            run = self.connection.execute
+            pages, free, size = (
+                run(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+            )
+        return int((pages - free) * size)
+
+    def forget(self, most_bytes: int = 0, kept_before_ns: int = 0) -> int:
+        """Forgets what was kept before a time (time.time_ns), and the oldest of the rest until it fits into
+        so many bytes; how many records went. 0: no bound.
+        """
+        gone = 0
+        if kept_before_ns:
+            gone += self._delete("kept_ns < ?", kept_before_ns)
+        while most_bytes and self.used_bytes > most_bytes:
+            count, _ = self.size()
+            some = "id IN (SELECT id FROM records ORDER BY id LIMIT ?)"  # ids rise in the order of keeping
+            removed = self._delete(some, max(1, count // 10))
+            if not removed:
+                break
+            gone += removed
+        return gone
+
+    def _delete(self, condition: str, value: int) -> int:
+        run = self.connection.execute
+        with self.transaction():
+            gone = run(f"DELETE FROM records WHERE {condition}", (value,)).rowcount
+            if gone:
+                run("DELETE FROM texts WHERE id NOT IN (SELECT text_id FROM records)")
+        return int(gone)
+
+
+def _storable(record: Record) -> Record:
+    """The record itself; half characters (lone surrogates), which UTF-8 cannot hold, replaced by '?'."""
+    broken: dict[str, Any] = {
+        item.name: value.encode("utf-8", "replace").decode()
+        for item in fields(record)
+        if isinstance(value := getattr(record, item.name), str) and not value.isprintable()
+    }
+    return replace(record, **broken) if broken else record
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script; `executescript` would commit what has begun."""
+    part = ""
+    for line in script.splitlines(keepends=True):
+        part += line
+        if sqlite3.complete_statement(part):
+            yield part
+            part = ""
+
+
+def _remedy(reason: str) -> str:
+    if "locked" in reason or "busy" in reason:
+        return (
+            f"another job has been writing it for {LOCK_WAIT:.0f} s: wait for that one, or name another file"
+        )
+    if "not a database" in reason or "malformed" in reason:
+        return "it is another kind of file, or damaged: name another one, or make it with `mobilevlm index`"
+    if "full" in reason:
+        return "free space there, then run it again: what was committed stays"
+    if "readonly" in reason or "unable to open" in reason:
+        return "allow reading and writing it and its directory, or name another file"
+    return "if it is damaged, make it again with `mobilevlm index`"
