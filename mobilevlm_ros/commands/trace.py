@@ -81,6 +81,8 @@ def trace(
     import torch
 
     from mobilevlm_ros.checkpoints.checkpoint import load
+    from mobilevlm_ros.engine.greedy import decode_greedily
+    from mobilevlm_ros.engine.torch.backend import TorchLanguage
     from mobilevlm_ros.errors import ContextOverflow
     from mobilevlm_ros.processing.image import normalize, prepare
     from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
@@ -101,18 +103,18 @@ def trace(
     with torch.inference_mode():
         features = model.encode_features(torch.from_numpy(pixels))
         image = model.project(features)
-        cache = model.new_cache(capacity=length + tokens)
-        logits = model(model.embed_prompt(ids, image), cache=cache)
-        greedy = [int(logits[0, -1].argmax())]
-        while len(greedy) < tokens and greedy[-1] != tokenizer.eos_id:
-            step = model(model.embed_tokens(torch.tensor([greedy[-1:]])), cache=cache)
-            greedy.append(int(step[0, -1].argmax()))
+        prompt = model.embed_prompt(ids, image).numpy()
+    language = TorchLanguage(model)
+    cache = language.new_cache(capacity=length + tokens)
+    logits = language.forward(prompt, cache, length)
+    answer, chosen = decode_greedily(language, cache, logits[0, -1], (tokenizer.eos_id,), tokens)
+    greedy = answer if len(answer) == len(chosen) else [*answer, tokenizer.eos_id]
     arrays: dict[str, NDArray[Any]] = {
         "pixel_values": pixels,
         "vision_features": features.numpy(),
         "projector": image.numpy(),
         "input_ids": np.array([ids], np.int64),
-        "logits": logits.numpy(),
+        "logits": logits,
         "greedy": np.array([greedy], np.int64),
     }
     return arrays, tokenizer.decode(greedy).strip()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mobilevlm_ros.processing.splice import splice_parts
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN
 
 
@@ -18,10 +19,8 @@ def splice(
 ) -> tuple[NDArray[np.float32], int]:
     """Embeddings f32 [T, H] of a prompt's ids, and how many tokens follow the image.
 
-    `image` f32 [N, H] takes the place of the one IMAGE_TOKEN (`prepare_inputs_labels_for_multimodal` of the
-    official mobilevlm/model/mobilevlm.py); `embed` makes f32 [n, H] of ids i64 [n]. Raises ValueError for ids
-    without an IMAGE_TOKEN.
+    `image` f32 [N, H] takes the place of the one IMAGE_TOKEN; `embed` makes f32 [n, H] of ids i64 [n]. Raises
+    QuestionError for ids without an IMAGE_TOKEN, or with several.
     """
-    at = list(ids).index(IMAGE_TOKEN)
-    before, after = np.array(ids[:at], np.int64), np.array(ids[at + 1 :], np.int64)
-    return np.concatenate([embed(before), image, embed(after)]), len(after)
+    parts = splice_parts(ids, [image], lambda part: embed(np.array(ids[part], np.int64)))
+    return np.concatenate(parts), len(ids) - 1 - list(ids).index(IMAGE_TOKEN)

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mobilevlm_ros.errors import QuestionError
 from mobilevlm_ros.model.clip import VisionTransformer
 from mobilevlm_ros.model.config import MobileVLMConfig
 from mobilevlm_ros.model.llama import KVCache, Llama
 from mobilevlm_ros.model.projector import build_projector
-from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN
+from mobilevlm_ros.processing.splice import splice_parts
 
 
 class MultimodalLlama(Llama):
@@ -79,19 +78,8 @@ class MobileVLM(nn.Module):
         Raises QuestionError when the prompt does not have one IMAGE_TOKEN for each image.
         """
         tokens = torch.as_tensor(list(ids), device=self.lm_head.weight.device)
-        places = (tokens == IMAGE_TOKEN).nonzero().flatten().tolist()
-        given = 0 if images is None else len(images)
-        if len(places) != given:
-            raise QuestionError(
-                f"the prompt has {len(places)} image placeholders for {given} images; they must match"
-            )
-        parts: list[Tensor] = []
-        start = 0
-        for index, place in enumerate(places):
-            assert images is not None
-            parts += [self.embed_tokens(tokens[start:place]), images[index]]
-            start = place + 1
-        parts.append(self.embed_tokens(tokens[start:]))
+        shown = [] if images is None else list(images)
+        parts = splice_parts(ids, shown, lambda part: self.embed_tokens(tokens[part]))
         return torch.cat(parts).unsqueeze(0)
 
     def hidden_states(

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from mobilevlm_ros.model.config import LanguageConfig
 from mobilevlm_ros.model.llama import Llama
 from mobilevlm_ros.model.mobilevlm import MobileVLM
+from mobilevlm_ros.processing.splice import splice_parts
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN
 from mobilevlm_ros.training.data.batch import Batch
 from mobilevlm_ros.training.data.labels import IGNORE
@@ -74,22 +75,20 @@ def splice(model: MobileVLM, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     rows, row_labels, row_masks = [], [], []
     first = 0
     for ids, labels, mask, count in zip(batch.ids, batch.labels, batch.mask, batch.pictures):
-        places = (ids == IMAGE_TOKEN).nonzero().flatten().tolist()
-        own = images[first : first + count]
+        tokens = ids.tolist()
+        shown = tokens.count(IMAGE_TOKEN)
+        own, unused = images[first : first + shown], images[first + shown : first + count]
         first += count
-        parts, part_labels, part_masks = [], [], []
-        start = 0
-        for index, place in enumerate(places):
-            picture = own[index]
-            parts += [model.embed_tokens(ids[start:place]), picture]
-            part_labels += [labels[start:place], labels.new_full((len(picture),), IGNORE)]
-            part_masks += [mask[start:place], mask.new_ones(len(picture))]
-            start = place + 1
-        rest = model.embed_tokens(ids[start:])
-        unused = own[len(places) :].flatten(0, 1)[:0]
-        rows.append(torch.cat([*parts, rest, unused.to(rest.dtype)]))
-        row_labels.append(torch.cat([*part_labels, labels[start:]]))
-        row_masks.append(torch.cat([*part_masks, mask[start:]]))
+
+        def embed(part: slice, ids: Tensor = ids) -> Tensor:
+            return model.embed_tokens(ids[part])
+
+        parts = splice_parts(tokens, list(own), embed)
+        untaught = [labels.new_full((len(picture),), IGNORE) for picture in own]
+        present = [mask.new_ones(len(picture)) for picture in own]
+        rows.append(torch.cat([*parts, unused.flatten(0, 1)[:0].to(parts[-1].dtype)]))
+        row_labels.append(torch.cat(splice_parts(tokens, untaught, labels.__getitem__)))
+        row_masks.append(torch.cat(splice_parts(tokens, present, mask.__getitem__)))
     return (
         nn.utils.rnn.pad_sequence(rows, batch_first=True),
         nn.utils.rnn.pad_sequence(row_labels, batch_first=True, padding_value=IGNORE),

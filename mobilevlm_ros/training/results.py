@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 
 from mobilevlm_ros.checkpoints.checkpoint import save
 from mobilevlm_ros.checkpoints.hub import locate
+from mobilevlm_ros.engine.greedy import decode_greedily
+from mobilevlm_ros.engine.torch.backend import TorchLanguage
 from mobilevlm_ros.errors import CheckpointError, RecipeError
 from mobilevlm_ros.files.hub_cache import find_clip_directory
 from mobilevlm_ros.files.json_fields import read_json
@@ -122,17 +124,11 @@ def say_sample(trainer: Trainer, dataset: ConversationDataset, run: Path, step: 
     images = None
     if sample.images and item.pixels is not None:
         images = model.encode_images(torch.from_numpy(item.pixels).to(trainer.device))
-    cache = model.new_cache(
-        capacity=len(ids) + model.config.num_image_tokens * len(sample.images) + SAMPLE_TOKENS
-    )
-    logits = model(model.embed_prompt(ids, images), cache=cache)
-    answer: list[int] = []
-    while len(answer) < SAMPLE_TOKENS:
-        token = int(logits[0, -1].argmax())
-        if token == tokenizer.eos_id:
-            break
-        answer.append(token)
-        logits = model(model.embed_tokens(torch.tensor([[token]], device=trainer.device)), cache=cache)
+    embeddings = model.embed_prompt(ids, images).float().cpu().numpy()
+    language = TorchLanguage(model)
+    cache = language.new_cache(capacity=min(embeddings.shape[1] + SAMPLE_TOKENS, language.max_length))
+    first = language.forward(embeddings, cache)[0, -1]
+    answer, _ = decode_greedily(language, cache, first, (tokenizer.eos_id,), SAMPLE_TOKENS)
     text = tokenizer.decode(answer).strip()
     line = {"step": step, "sample": sample.id, "question": turns[0][1], "taught": turns[1][1], "says": text}
     with (run / "samples.jsonl").open("a", encoding="utf-8") as file:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference backend: the PyTorch model itself, in f32, straight from a checkpoint directory."""
+"""The reference backend: the PyTorch model itself, straight from a checkpoint directory (then in f32)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mobilevlm_ros.checkpoints.checkpoint import load as load_model
 from mobilevlm_ros.engine import interfaces as base
@@ -95,6 +96,7 @@ class TorchLanguage:
 
     def __init__(self, model: MobileVLM) -> None:
         self._model = model
+        self._device = model.lm_head.weight.device
         self.hidden_size = model.config.language.hidden_size
         self.vocab_size = model.config.language.vocab_size
         self.max_length = model.config.language.context_length
@@ -103,8 +105,7 @@ class TorchLanguage:
     def embed(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """See LanguageEngine.embed."""
         check_ids(ids, self.vocab_size)
-        embeddings: NDArray[np.float32] = self._model.embed_tokens(torch.from_numpy(ids)).numpy()
-        return embeddings
+        return _array(self._model.embed_tokens(torch.from_numpy(ids).to(self._device)))
 
     def new_cache(self, batch: int = 1, capacity: int | None = None) -> TorchCache:
         """See LanguageEngine.new_cache."""
@@ -125,8 +126,9 @@ class TorchLanguage:
         check_embeddings(embeddings, cache.batch, self.hidden_size, num_logits)
         before, tokens = cache.length, embeddings.shape[1]
         check_room(cache.length, tokens, cache.capacity, self.max_length)
-        hidden = self._model.hidden_states(torch.from_numpy(embeddings), cache=cache.inner)
-        logits: NDArray[np.float32] = self._model.lm_head(hidden[:, tokens - num_logits :]).numpy()
+        inputs = torch.from_numpy(embeddings).to(self._device, self._model.dtype)
+        hidden = self._model.hidden_states(inputs, cache=cache.inner)
+        logits = _array(self._model.lm_head(hidden[:, tokens - num_logits :]))
         try:
             check_finite(logits, "the decoder's output")
         except Exception:
@@ -143,3 +145,9 @@ class TorchLanguage:
     def branches(self, cache: base.KVCache, room: int) -> BranchesInTurn:
         """See LanguageEngine.branches."""
         return BranchesInTurn(self, cache, room)
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    """A tensor of any device and precision as f32 on the CPU."""
+    array: NDArray[np.float32] = tensor.float().cpu().numpy()
+    return array

@@ -17,14 +17,18 @@ from mobilevlm_ros.engine.tensorrt import names
 from mobilevlm_ros.export.graphs.decoder import rotary_cache
 from mobilevlm_ros.export.graphs.onnx_writer import OPSET, GraphWriter
 from mobilevlm_ros.export.layer_loader import Weights
-from mobilevlm_ros.export.quantization.round_to_nearest import nearest_levels
+from mobilevlm_ros.export.quantization.round_to_nearest import (
+    FACTORS,
+    ROWS_AT_ONCE,
+    least_error_scales,
+    nearest_levels,
+)
 from mobilevlm_ros.model.config import LanguageConfig
 
 INT4_OPSET = 21
 """The first with 4-bit DequantizeLinear in blocks."""
 _BLOCKS = (128, 64, 32, 16)  # of the weights that share a scale, best first
-_FACTORS = np.linspace(0.7, 1.0, 7, dtype=np.float32)
-_ROWS_AT_ONCE = 1 << 19  # elements
+_TINY = np.finfo(np.float16).tiny
 _F32, _F16 = 1, 10  # TensorProto's
 _HIDDEN = -30000.0  # added to scores that must not count: representable in f16, should an engine use it
 _END = np.iinfo(np.int64).max
@@ -65,22 +69,14 @@ def quantize_positive(
     rows, columns = weight.shape
     levels = np.empty((rows, columns), np.int8)
     scales = np.empty((rows, columns // block_size), np.float16)
-    step = max(1, _ROWS_AT_ONCE // columns)
+    step = max(1, ROWS_AT_ONCE // columns)
     for start in range(0, rows, step):
         blocks = weight[start : start + step].reshape(-1, columns // block_size, block_size)
         extreme = np.abs(blocks).max(-1)
-        best = np.ones(extreme.shape, np.float16)
-        least = np.full(extreme.shape, np.inf, np.float32)
-        for divisor in (7, 8):
-            for factor in _FACTORS:
-                scale = np.maximum(extreme * (factor / divisor), np.finfo(np.float16).tiny)
-                half = scale.astype(np.float16)
-                wide = half.astype(np.float32)
-                difference = nearest_levels(blocks, wide, 4) * wide[..., None] - blocks
-                error = np.einsum("nbk,nbk->nb", difference, difference)
-                better = error < least
-                np.copyto(best, half, where=better)
-                np.copyto(least, error, where=better)
+        candidates = (
+            np.maximum(extreme * (factor / divisor), _TINY) for divisor in (7, 8) for factor in FACTORS
+        )
+        best = np.maximum(least_error_scales(blocks, 4, candidates), _TINY)
         scales[start : start + step] = best
         chosen = nearest_levels(blocks, best.astype(np.float32), 4)
         levels[start : start + step] = chosen.reshape(-1, columns).astype(np.int8)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mobilevlm_ros.engine.greedy import decode_greedily
 from mobilevlm_ros.engine.interfaces import KVCache
 from mobilevlm_ros.engine.logits import log_softmax
 from mobilevlm_ros.engine.runtime import Runtime
@@ -62,7 +63,7 @@ def measure(
         if wanted != given:
             decode = reference.tokenizer.decode
             different.append((number, question, decode(wanted), decode(given)))
-        actual = asked[1].logits_of(image, question, wanted)
+        actual = asked[1].logits_of(image, question, wanted)[: len(expected)]
         divergences.extend(divergence(expected, actual))
         progress(total)
     measured = divergences[1:] or [0.0]
@@ -86,18 +87,10 @@ class _Asker:
     def answer(
         self, image: NDArray[np.uint8], question: str, max_tokens: int
     ) -> tuple[list[int], NDArray[np.float32]]:
-        """Answer ids [n], without the stop id, and the logits f32 [n + 1, V] before each and after all."""
-        language, manifest = self.runtime.language, self.runtime.bundle.manifest
+        """Answer ids [n], without the stop id, and the logits f32 [n or n + 1, V] that chose them and it."""
         cache, logits = self._read(image, question)
-        ids: list[int] = []
-        rows = [logits]
-        while len(ids) < max_tokens and cache.length < language.max_length:
-            token = int(rows[-1].argmax())
-            if token in manifest.stop_ids:
-                break
-            ids.append(token)
-            rows.append(language.forward(language.embed(np.array([token]))[None], cache)[0, -1])
-        return ids, np.stack(rows)
+        stop_ids = self.runtime.bundle.manifest.stop_ids
+        return decode_greedily(self.runtime.language, cache, logits, stop_ids, max_tokens)
 
     def logits_of(self, image: NDArray[np.uint8], question: str, answer: list[int]) -> NDArray[np.float32]:
         """Logits f32 [len(answer) + 1, V] before each token of a given answer and after its last."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mobilevlm_ros.engine.greedy import decode_greedily
 from mobilevlm_ros.engine.interfaces import LanguageEngine, VisionEngine
 from mobilevlm_ros.export.layer_loader import Weights
 from mobilevlm_ros.export.quality.agreement import divergence
@@ -103,7 +104,10 @@ class Comparison:
         rows: list[NDArray[np.float32]] = []
         tokens = [vision.encode(picture[None])[0] for picture in self._pixels]
         for prompt in self._prompts(tokens, language.embed):
-            ids, logits = _greedy(language, prompt.embeddings, stop_ids)
+            length = min(len(prompt.embeddings) + MAX_TOKENS, language.max_length)
+            cache = language.new_cache(capacity=length)
+            first = language.forward(prompt.embeddings[None], cache)[0, -1]
+            ids, logits = decode_greedily(language, cache, first, stop_ids, MAX_TOKENS)
             given.append(ids)
             rows.append(logits)
         reread = []
@@ -138,21 +142,6 @@ class Comparison:
                 iter(self._asked), self._tokenizer, TEMPLATE, lambda _: tokens[next(picture_of)], embed
             )
         )
-
-
-def _greedy(
-    language: LanguageEngine, prompt: NDArray[np.float32], stop_ids: Sequence[int]
-) -> tuple[list[int], NDArray[np.float32]]:
-    """Answer ids [n] and the logits f32 [n or n + 1, V] that chose them (and the stop)."""
-    cache = language.new_cache(capacity=min(len(prompt) + MAX_TOKENS, language.max_length))
-    rows = [language.forward(prompt[None], cache)[0, -1]]
-    ids: list[int] = []
-    while (token := int(rows[-1].argmax())) not in stop_ids:
-        ids.append(token)
-        if len(ids) == MAX_TOKENS or cache.length == cache.capacity:
-            break
-        rows.append(language.forward(language.embed(np.array([token]))[None], cache)[0, -1])
-    return ids, np.stack(rows)
 
 
 def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,8 @@ BITS = (4, 8)
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 ROWS_AT_ONCE = 1 << 19
 """Elements of a part: the search's temporaries then stay in the processor's cache."""
-_CANDIDATES = np.linspace(0.7, 1.0, 7, dtype=np.float32)
+FACTORS = np.linspace(0.7, 1.0, 7, dtype=np.float32)
+"""Of the scale that just reaches a block's extreme value: those that are tried."""
 
 
 @dataclass(frozen=True)
@@ -79,22 +80,36 @@ def best_scales(
     """
     low, high = blocks.min(-1), blocks.max(-1)
     extreme = np.where(high > -low, high, low)  # the value of the largest magnitude, with its sign
-    best = np.zeros(extreme.shape, np.float16)
-    least = np.full(extreme.shape, np.inf, np.float32)
     half = 2 ** (bits - 1)
     # A negative scale lets level -half stand for the extreme, a positive one half - 1.
-    for divisor in (-half, half - 1):
-        for factor in _CANDIDATES:
-            scale = (extreme * (factor / divisor)).astype(np.float16)
-            wide = scale.astype(np.float32)
-            difference = nearest_levels(blocks, wide, bits) * wide[..., None] - blocks
-            if importance is None:
-                error = np.einsum("nbk,nbk->nb", difference, difference)
-            else:
-                error = np.einsum("nbk,nbk,bk->nb", difference, difference, importance)
-            better = error < least
-            np.copyto(best, scale, where=better)
-            np.copyto(least, error, where=better)
+    candidates = (extreme * (factor / divisor) for divisor in (-half, half - 1) for factor in FACTORS)
+    return least_error_scales(blocks, bits, candidates, importance)
+
+
+def least_error_scales(
+    blocks: NDArray[np.float32],
+    bits: int,
+    candidates: Iterable[NDArray[np.float32]],
+    importance: NDArray[np.float32] | None = None,
+) -> NDArray[np.float16]:
+    """Of several scales f32 [N, blocks] for the same blocks f32 [N, blocks, size], each block's best as f16.
+
+    The best has the least squared error, weighed as in `best_scales`; of equals the first. It is 0 where no
+    candidate has a finite error.
+    """
+    best = np.zeros(blocks.shape[:2], np.float16)
+    least = np.full(blocks.shape[:2], np.inf, np.float32)
+    for candidate in candidates:
+        scale = candidate.astype(np.float16)
+        wide = scale.astype(np.float32)
+        difference = nearest_levels(blocks, wide, bits) * wide[..., None] - blocks
+        if importance is None:
+            error = np.einsum("nbk,nbk->nb", difference, difference)
+        else:
+            error = np.einsum("nbk,nbk,bk->nb", difference, difference, importance)
+        better = error < least
+        np.copyto(best, scale, where=better)
+        np.copyto(least, error, where=better)
     return best
 
 
