@@ -267,7 +267,7 @@ def main(args: list[str] | None = None) -> int:
         soak = Soak(options, client, node, cameras)
         stack.callback(soak.judge.close)
         soak.warm_up()
-        rates = camera_rates(client, 5.0)
+        rates = camera_rates(client, min(5.0, options.minutes * 6))
         soak.run()
         (options.output.with_suffix(".node.log")).write_text(node.log(400))
     told = " ".join(filter(None, (conditions(), options.note)))
