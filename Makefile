@@ -38,7 +38,7 @@ ask: export QUESTION = $(value Q)
 ask:
 	@$(if $(value Q),$(BIN)/mobilevlm_client "$$QUESTION",echo 'ask what? make ask Q="Is there a person?"'; exit 2)
 
-test: ## everything CI checks: ruff, mypy, import-linter, pytest; ROS=jazzy for the other distribution, ARGS="-k name"
+test: ## everything CI checks: ruff, mypy, import-linter, bandit, pytest; ROS=jazzy for the other distribution, ARGS="-k name"
 	@$(SETUP) test $(ROS) $(VENV)
 	@status=0; $(MAKE) --no-print-directory lint || status=1; $(MAKE) --no-print-directory pytest || status=1; exit $$status
 
@@ -46,11 +46,12 @@ pytest: ## the tests alone
 	@$(SETUP) test $(ROS) $(VENV)
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: ## ruff, mypy and the import rules alone
+lint: ## ruff, mypy, the import rules and bandit alone
 	@$(SETUP) test $(ROS) $(VENV)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -c tools/bandit.yaml -r mobilevlm_ros tools benchmarks examples launch setup.py
 
 setup: ## make the environment, and nothing else
 	@$(SETUP) run $(ROS) $(VENV)

@@ -55,7 +55,7 @@ class Draw:
     """Draws requests of all kinds."""
 
     def __init__(self, seed: int, cameras: tuple[str, ...], sessions: int) -> None:
-        self._rng = random.Random(seed)
+        self._rng = random.Random(seed)  # nosec B311
         self._cameras = cameras
         self._free_sessions = [f"s{index}" for index in range(sessions)]
         self.stamps: list[tuple[str, int]] = []  # camera and stamp of frames that were answered about

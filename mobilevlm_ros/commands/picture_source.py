@@ -123,7 +123,7 @@ def _fetch(url: str) -> bytes:
         if not urlsplit(url).hostname:
             raise ValueError("it names no host")
         asked = Request(url, headers={"User-Agent": "mobilevlm"})
-        with urlopen(asked, timeout=URL_TIMEOUT) as response:
+        with urlopen(asked, timeout=URL_TIMEOUT) as response:  # nosec B310
             data: bytes = response.read(MAX_BYTES + 1)
     except (URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error

@@ -32,7 +32,7 @@ def free_domain() -> int:
     for domain in random.SystemRandom().sample(range(1, 102), 101):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                probe.bind(("0.0.0.0", 7400 + 250 * domain + 10))
+                probe.bind(("0.0.0.0", 7400 + 250 * domain + 10))  # nosec B104
             except OSError:
                 continue
             return domain

@@ -49,7 +49,8 @@ def load_presets(path: str | Path) -> dict[str, Preset]:
     """
     path = Path(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_text(encoding="utf-8")
+        content = yaml.load(text, _Loader)  # nosec B506
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"presets file {path} cannot be read: {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date like 2026-99-99 is a ValueError
