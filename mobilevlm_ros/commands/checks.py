@@ -90,6 +90,7 @@ def _all(bundle: Path | None) -> Iterator[Check]:
         for module in modules:
             what = f"optional, extra '{extra}'"
             yield _package(module, module, what, f"pip install 'mobilevlm_ros[{extra}]'", OPTIONAL)
+    yield _vector_search()
     yield from _guarded("model", "bundle", lambda: _model(bundle))
     yield from _ros()
 
@@ -120,6 +121,19 @@ def _gpu() -> Check:
     if gpu is None:
         return Check("this machine", "GPU", OPTIONAL, "no NVIDIA GPU with a driver: models run on the CPU")
     return Check("this machine", "GPU", OK, str(gpu))
+
+
+def _vector_search() -> Check:
+    from mobilevlm_ros.memory.nearest import extension_trouble
+
+    group, trouble = "packages: optional, extra 'memory'", extension_trouble()
+    if not trouble:
+        return Check(
+            group, "sqlite-vec", OK, f"{_version('sqlite-vec')}; memories are searched inside SQLite"
+        )
+    remedy = "pip install 'mobilevlm_ros[memory]'" if "not installed" in trouble else ""
+    detail = f"{trouble}: memories are searched with NumPy, which finds the same"
+    return Check(group, "sqlite-vec", OPTIONAL, detail, remedy)
 
 
 def _guarded(group: str, name: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:
