@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,7 +93,7 @@ def index(
         for file in files:
             before = told.added + told.known + told.passed
             batch: list[Remembered] = []
-            for record in _records(file, told, bar):
+            for record in _records(file, told, bar.update):
                 batch.append(record)
                 if len(batch) >= BATCH:
                     _keep(store, batch, vectors, told)
@@ -115,11 +115,11 @@ def _keep(
         told.known += len(batch) - added
 
 
-def _records(file: Path, told: Indexed, bar: tqdm[None]) -> Iterator[Remembered]:
+def _records(file: Path, told: Indexed, advance: Callable[[int], object]) -> Iterator[Remembered]:
     try:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
-                bar.update(len(line))
+                advance(len(line))
                 where = f"{file}, line {number},"
                 try:
                     text = line.decode("utf-8").strip()

@@ -31,6 +31,8 @@ from mobilevlm_ros.client.exchange import (
     filled,
     patience,
 )
+from mobilevlm_ros.client.memory import MemoryClient, beside
+from mobilevlm_ros.client.memory import filled as memory_request
 from mobilevlm_ros.errors import RequestTimeout
 
 _POLL = 0.05  # seconds between looks whether the server is there
@@ -63,6 +65,8 @@ class AsyncAskImageClient:
             feedback_sub_qos_profile=QUEUE,
         )
         self._server = Server.of_action(self._node, action)
+        self._action = action
+        self._memories: dict[str, MemoryClient] = {}
         self._thread = threading.Thread(target=self._spin, name="mobilevlm_async_client", daemon=True)
         self._thread.start()
 
@@ -120,6 +124,15 @@ class AsyncAskImageClient:
         """
         goal = filled(AskImage.Goal(), question, camera, choices, image, timeout, fields)
         return Stream(self, goal, patience(timeout))
+
+    async def search_memory(
+        self, text: str = "", *, node: str = "mobilevlm", timeout: float = TIMEOUT, **fields: Any
+    ) -> Any:
+        """What the node remembers. Arguments, response and errors as for `AskImageClient.search_memory`."""
+        name = beside(self._action, node)
+        if name not in self._memories:
+            self._memories[name] = MemoryClient(self._node, name)
+        return await self._memories[name].call_async(memory_request(text, fields), timeout, self._post)
 
     async def wait_for_node(self, timeout: float) -> bool:
         """Whether something serves the questions, waiting for it up to `timeout` seconds."""

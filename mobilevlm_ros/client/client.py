@@ -18,6 +18,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.task import Future
 
 from mobilevlm_ros.client.exchange import QUEUE, TIMEOUT, Picture, Server, ServerWatch, filled, patience
+from mobilevlm_ros.client.memory import MemoryClient, beside
+from mobilevlm_ros.client.memory import filled as memory_request
 from mobilevlm_ros.errors import RequestTimeout
 
 _SLICE = 0.1  # seconds between looks at Ctrl-C while waiting
@@ -48,6 +50,8 @@ class AskImageClient:
         self.last_model = ""
         self._client = self.node.create_client(AskImage, service, qos_profile=QUEUE)
         self._server = Server.of_service(self.node, service)
+        self._service = service
+        self._memories: dict[str, MemoryClient] = {}
 
     def __enter__(self) -> AskImageClient:
         return self
@@ -124,6 +128,32 @@ class AskImageClient:
             raise self._server.late(timeout)
         self.last_model = f"{response.model_id} on {response.backend}"
         return response
+
+    def search_memory(
+        self, text: str = "", *, node: str = "mobilevlm", timeout: float = TIMEOUT, **fields: Any
+    ) -> Any:
+        """What the node remembers of a description or a question
+        (mobilevlm_msgs/srv/SearchMemory.Response; look at its `status.ok` first).
+
+        Args:
+            text: plain words; empty: the newest.
+            node: name of the node, in the namespace of the service or absolute.
+            timeout: seconds, for finding the node and for the response.
+            fields: any other field of the request: camera, kind, limit, ...
+
+        Raises:
+            RequestTimeout: nothing serves it (the node's memory.enabled is false, or it does not run), or no
+                response came.
+            NodeGone: the node ended before it answered.
+        """
+        return self.search_memory_of(memory_request(text, fields), node, timeout)
+
+    def search_memory_of(self, request: Any, node: str, timeout: float) -> Any:
+        """The response to a request that is already filled; see `search_memory`."""
+        name = beside(self._service, node)
+        if name not in self._memories:
+            self._memories[name] = MemoryClient(self.node, name)
+        return self._memories[name].call(request, timeout, self._executor)
 
     def _handshake(self, end: float) -> bool:
         """Whether the server's responses reach us, trying until `end` (monotonic)."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mobilevlm_ros.memory.vectors import TextVectors
 
 ANY_ORDER = True
+SEARCH_TIMEOUT = 15.0
+"""Seconds for a node's response."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,13 +133,16 @@ def _of_node(args: argparse.Namespace, query: Query) -> list[Match]:
     if args.memory is not None or args.bundle is not None:
         raise OptionError("--memory and --bundle do not go with --ros: the node has its own")
     try:
-        from mobilevlm_ros.client.memory import search_node
+        from mobilevlm_ros.client import AskImageClient
+        from mobilevlm_ros.client.memory import matches_of, request_of
     except ImportError as error:
         raise MobileVLMError(
             f"--ros needs ROS 2 and mobilevlm_msgs ({error}): source the setup.bash of your ROS and of the "
             "workspace that holds this package"
         ) from error
-    return search_node(query, args.namespace, args.node)
+    prefix = f"/{args.namespace.strip('/')}/" if args.namespace.strip("/") else "/"
+    with AskImageClient(f"{prefix}ask_image") as client:
+        return matches_of(client.search_memory_of(request_of(query), args.node, SEARCH_TIMEOUT))
 
 
 def moment(text: str, option: str) -> int:
