@@ -162,6 +162,7 @@ def open_checkpoint(path: str | Path) -> tuple[MobileVLMConfig, TensorSource]:
 
 def load(path: str | Path, dtype: torch.dtype | None = torch.float32) -> MobileVLM:
     """The model of a checkpoint directory, in evaluation mode on the CPU; `dtype` None keeps what is stored.
+    The weights are copies: a file that changes later does not change the model.
 
     Raises CheckpointError: see `MobileVLMConfig.from_directory` and `TensorSource.check`.
     """
@@ -171,7 +172,7 @@ def load(path: str | Path, dtype: torch.dtype | None = torch.float32) -> MobileV
     for key in expected_shapes(config):
         tensor = source.tensor(key)
         owner, _, name = key.rpartition(".")
-        setattr(model.get_submodule(owner), name, nn.Parameter(tensor.to(dtype or tensor.dtype)))
+        setattr(model.get_submodule(owner), name, nn.Parameter(tensor.to(dtype or tensor.dtype, copy=True)))
     model.tie_weights()
     return model.eval()
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.manifest import (
     DECODER,
@@ -23,6 +27,7 @@ from mobilevlm_ros.engine.manifest import (
     Manifest,
     is_plain_name,
 )
+from mobilevlm_ros.engine.sealed_file import FileState, is_unchanged, read_all, reading, sha256, verify
 from mobilevlm_ros.errors import BundleError, BundleOutputError, ConfigurationError
 from mobilevlm_ros.files.atomic import check_file, remove_file, write_file
 from mobilevlm_ros.files.atomic_directory import interrupted_replacement
@@ -57,6 +62,8 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+    verified: Mapping[str, FileState] = field(default_factory=dict, compare=False, repr=False)
+    """Its files, the manifest too, as they were when they were verified; empty for one that was just made."""
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
@@ -68,15 +75,30 @@ class Bundle:
             text = read_small_file(file.absolute(), _LARGEST_MANIFEST, "manifest").decode()
         except (ConfigurationError, UnicodeDecodeError) as error:
             raise BundleError(f"{file} cannot be read: {error}") from error
-        bundle = cls(path, Manifest.from_json(text, str(file)))
-        bundle._verify()
-        return bundle
+        manifest = Manifest.from_json(text, str(file))
+        verified = {MANIFEST: _state(file)}
+        for name, entry in manifest.files.items():
+            verified[name] = verify(path / name, entry["bytes"], entry["sha256"])
+        return cls(path, manifest, verified)
 
     def file(self, name: str) -> Path:
         """Path of one of the bundle's files. Raises BundleError if the manifest does not list it."""
         if name not in self.manifest.files:
             raise BundleError(f"bundle {self.path} has no {name}; build it again with `mobilevlm build`")
         return self.path / name
+
+    def read(self, name: str) -> NDArray[np.uint8]:
+        """The content of one of the bundle's files, u8 [bytes]. Raises BundleError, also when it is no longer
+        what was verified."""
+        return read_all(self.file(name), self.verified.get(name))
+
+    def reading(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """One of the bundle's files, opened to be read. Raises BundleError as `read`."""
+        return reading(self.file(name), self.verified.get(name))
+
+    def changed_files(self) -> list[str]:
+        """Which of the files are no longer what was verified: written to, replaced or removed."""
+        return [name for name, state in self.verified.items() if not is_unchanged(self.path / name, state)]
 
     def add_file(self, name: str, content: bytes, ours: Callable[[Path], bool] | None = None) -> Bundle:
         """Adds or replaces an optional file such as calibration.json, and returns the bundle with it.
@@ -129,24 +151,19 @@ class Bundle:
         if file.is_symlink():
             raise BundleOutputError(f"{file} is a link; copy the bundle with `cp -rL` first")
         write_file(file, manifest.to_json().encode(), overwrite=True, error=BundleOutputError)
-        return Bundle(self.path, manifest)
+        verified = {
+            name: state
+            for name, state in self.verified.items()
+            if files.get(name) == self.manifest.files.get(name)
+        }
+        return Bundle(self.path, manifest, {**verified, MANIFEST: _state(file)} if verified else {})
 
-    def _verify(self) -> None:
-        again = "copy it again, or build it again with `mobilevlm build`"
-        for name, entry in self.manifest.files.items():
-            file = self.path / name
-            if not file.is_file():
-                raise BundleError(f"bundle {self.path} is incomplete: {name} is missing; {again}")
-            size = file.stat().st_size
-            if size != entry["bytes"]:
-                raise BundleError(
-                    f"bundle {self.path}: {name} is {size} bytes instead of {entry['bytes']} "
-                    f"(truncated or replaced); {again}"
-                )
-            if sha256(file) != entry["sha256"]:
-                raise BundleError(
-                    f"bundle {self.path}: {name} is damaged or altered (sha256 differs); {again}"
-                )
+
+def _state(file: Path) -> FileState:
+    try:
+        return FileState.of(file.stat())
+    except OSError as error:
+        raise BundleError(f"{file} cannot be read: {error}") from error
 
 
 def _check_is_bundle(path: Path) -> None:
@@ -167,15 +184,6 @@ def _check_is_bundle(path: Path) -> None:
     raise BundleError(
         f"{path} is not a bundle (no {MANIFEST}); make one with `mobilevlm build CHECKPOINT -o {path}`"
     )
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def seal(names: list[str], directory: Path) -> dict[str, dict[str, Any]]:

@@ -196,7 +196,7 @@ class Build:
         self._files += gpu.export_gpu(self._options.backends, self._weights, language, self._work, done)
 
     def _write_embeddings(self, steps: Steps) -> None:
-        """The embedding table as f16 [V, H], a file that serving maps into memory."""
+        """The embedding table as f16 [V, H], read into memory when it is served."""
         tensor = self._source.tensors.tensor("model.embed_tokens.weight")
         header = {"descr": "<f2", "fortran_order": False, "shape": tuple(tensor.shape)}
         limit = np.finfo(np.float16).max

@@ -16,6 +16,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from mobilevlm_ros.errors import ConfigurationError, MobileVLMError, contained
 from mobilevlm_ros.inference.monitoring.monitors import Monitor
+from mobilevlm_ros.nodes.bundle_watch import BundleWatch
 from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.nodes.live_settings import LiveParameters, read_settings
 from mobilevlm_ros.nodes.model_manager import ModelManager, Settings, load_bundle, release_memory
@@ -89,6 +90,7 @@ class MobileVLMNode(LifecycleNode):
         )
         self._live = LiveParameters(self, self.node_state)
         self._names = NameWatch(self)
+        self._bundle_watch = BundleWatch(self.get_logger().warning)
         self._redelivery = Redelivery(self)
         self.ask_server = AskServer(self, self.node_state, self._redelivery)
         self._reloader = Reloader(self, self.node_state, self._on_swapped)
@@ -262,7 +264,11 @@ class MobileVLMNode(LifecycleNode):
         self._names.look()
 
     def _publish_diagnostics(self) -> None:
-        self._diagnostics.publish(diagnostics.report(self, self.node_state, self.ask_server, self._periodic))
+        model = self.node_state.model
+        change = "" if model is None else self._bundle_watch.look(model.loaded.runtime.bundle)
+        self._diagnostics.publish(
+            diagnostics.report(self, self.node_state, self.ask_server, self._periodic, change)
+        )
 
 
 def main(args: list[str] | None = None) -> int:

@@ -144,6 +144,7 @@ def load_bundle(settings: Settings) -> LoadedBundle:
         system_prompt=prompt,
     )
     limits = live.session_limits
+    release_memory()  # the files' content, of which ONNX Runtime has taken copies
     return LoadedBundle(
         settings,
         runtime,

@@ -14,22 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.batching.in_turn import BranchesInTurn, check_branches
-from mobilevlm_ros.engine.bundle import EMBEDDINGS, Bundle, Manifest
+from mobilevlm_ros.engine.bundle import Manifest
 from mobilevlm_ros.engine.checks import check_embeddings, check_finite, check_ids, check_room
 from mobilevlm_ros.engine.interfaces import KVCache
-from mobilevlm_ros.errors import BundleError
 
 _LEAST_ROOM = 64  # tokens
-
-
-def embedding_table(bundle: Bundle) -> NDArray[np.floating[Any]]:
-    """The token embeddings [V, H], mapped into memory. Raises BundleError."""
-    path = bundle.file(EMBEDDINGS)
-    try:
-        table: NDArray[np.floating[Any]] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise BundleError(f"bundle {bundle.path}: {EMBEDDINGS} cannot be read: {error}") from error
-    return table
 
 
 def room_for(length: int, context: int) -> int:

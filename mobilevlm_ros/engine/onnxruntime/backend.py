@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,6 @@ from numpy.typing import NDArray
 from mobilevlm_ros.engine.bundle import (
     DECODER,
     DECODER_TREE,
-    EMBEDDINGS,
     PREFILL,
     PREFILL_TREE,
     VISION,
@@ -21,9 +22,13 @@ from mobilevlm_ros.engine.bundle import (
     Manifest,
 )
 from mobilevlm_ros.engine.checks import check_finite, check_pixels
+from mobilevlm_ros.engine.embedding_table import read_embedding_table
 from mobilevlm_ros.engine.interfaces import LanguageEngine, VisionEngine
 from mobilevlm_ros.engine.onnxruntime.language import OrtLanguage
-from mobilevlm_ros.errors import BundleError, EngineError
+from mobilevlm_ros.engine.onnxruntime.session import open_bundle_session
+from mobilevlm_ros.errors import EngineError, MobileVLMError
+
+_CPU = ["CPUExecutionProvider"]
 
 _LEAST_FOR_TREES = (1, 22)
 """The first whose GroupQueryAttention takes a mask and positions on the CPU."""
@@ -32,24 +37,20 @@ _LEAST_FOR_TREES = (1, 22)
 def load(bundle: Bundle, *, threads: int = 0, spin: bool = False) -> tuple[VisionEngine, LanguageEngine]:
     """Engines on the CPU. Raises EngineError, BundleError."""
     language = load_language(bundle, threads=threads, spin=spin)
-    vision = open_session(bundle.file(VISION), session_options(threads, spin))
+    vision = _open(bundle, VISION, session_options(threads, spin))
     return OrtVision(vision, bundle.manifest), language
 
 
 def load_language(bundle: Bundle, *, threads: int = 0, spin: bool = False) -> OrtLanguage:
     """The decoder alone. Raises EngineError, BundleError."""
     _check_version(bundle.manifest)
-    files, options = bundle.manifest.files, session_options(threads, spin)
+    files = bundle.manifest.files
     trees = DECODER_TREE in files and _version(onnxruntime.__version__) >= _LEAST_FOR_TREES
-    decoder = open_session(bundle.file(DECODER_TREE if trees else DECODER), options)
+    decoder = _open(bundle, DECODER_TREE if trees else DECODER, session_options(threads, spin))
     prefill = None
     if PREFILL in files:
-        prefill = open_session(bundle.file(PREFILL_TREE if trees else PREFILL), options)
-    try:
-        table = np.load(bundle.file(EMBEDDINGS), mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise BundleError(f"bundle {bundle.path}: {EMBEDDINGS} cannot be read: {error}") from error
-    return OrtLanguage(decoder, table, bundle.manifest, prefill)
+        prefill = _open(bundle, PREFILL_TREE if trees else PREFILL, session_options(threads, spin))
+    return OrtLanguage(decoder, read_embedding_table(bundle), bundle.manifest, prefill)
 
 
 def session_options(threads: int = 0, spin: bool = False) -> onnxruntime.SessionOptions:
@@ -99,9 +100,23 @@ class OrtVision:
 
 
 def open_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-    """A session of a graph on the CPU. Raises EngineError."""
+    """A session of a graph on the CPU, of which ONNX Runtime maps the weights: for a file that we have just
+    written. Raises EngineError."""
+    with _translated(path):
+        return onnxruntime.InferenceSession(path, options, providers=_CPU)
+
+
+def _open(bundle: Bundle, name: str, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    with _translated(bundle.path / name):
+        return open_bundle_session(bundle, name, options, _CPU)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        yield
+    except MobileVLMError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
         raise EngineError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {error}") from error
 

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from mobilevlm_ros.engine.batching.per_sequence import (
     CachedSequence,
     PerSequenceLanguage,
-    embedding_table,
     room_for,
 )
 from mobilevlm_ros.engine.bundle import Bundle, Manifest
 from mobilevlm_ros.engine.cuda.device import ORIN, find_gpu
 from mobilevlm_ros.engine.cuda.runtime import Cuda
+from mobilevlm_ros.engine.embedding_table import read_embedding_table
 from mobilevlm_ros.engine.interfaces import LanguageEngine, VisionEngine
 from mobilevlm_ros.engine.onnxruntime.backend import OrtVision, session_options
-from mobilevlm_ros.errors import DeviceLost, DeviceMemoryError, EngineError
+from mobilevlm_ros.engine.onnxruntime.session import open_bundle_session
+from mobilevlm_ros.errors import BundleError, DeviceLost, DeviceMemoryError, EngineError
 
 VISION_HALF = "vision.fp16.onnx"
 DECODER_HALF = "decoder.fp16.onnx"
@@ -50,10 +51,10 @@ def load(
     if device == "cuda":
         _check_provider()
     memory: Memory = Cuda() if device == "cuda" else HostMemory()
-    options = session_options(threads, spin)
-    sessions = [_open(bundle, name, options, device) for name in (VISION_HALF, DECODER_HALF)]
+    names = (VISION_HALF, DECODER_HALF)
+    sessions = [_open(bundle, name, session_options(threads, spin), device) for name in names]
     vision = OrtVision(sessions[0], bundle.manifest)
-    language = OrtCudaLanguage(sessions[1], embedding_table(bundle), bundle.manifest, memory, device)
+    language = OrtCudaLanguage(sessions[1], read_embedding_table(bundle), bundle.manifest, memory, device)
     _try(vision, language)
     return vision, language
 
@@ -203,11 +204,12 @@ def _open(
     bundle: Bundle, name: str, options: onnxruntime.SessionOptions, device: str
 ) -> onnxruntime.InferenceSession:
     providers = [PROVIDER, "CPUExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
-    path = bundle.file(name)
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=providers)
+        session = open_bundle_session(bundle, name, options, providers)
+    except BundleError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-        raise _translated(error, f"loading {path}") from error
+        raise _translated(error, f"loading {bundle.path / name}") from error
     if session.get_providers()[0] != providers[0]:  # ONNX Runtime takes the CPU without a word
         raise EngineError(
             f"onnxruntime {onnxruntime.__version__} could not start CUDA; it needs the CUDA and cuDNN it was "

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mobilevlm_ros.engine.batching.per_sequence import embedding_table, room_for
+from mobilevlm_ros.engine.batching.per_sequence import room_for
 from mobilevlm_ros.engine.bundle import Bundle, Manifest
 from mobilevlm_ros.engine.cuda.device import Gpu, find_gpu
 from mobilevlm_ros.engine.cuda.runtime import Cuda
+from mobilevlm_ros.engine.embedding_table import read_embedding_table
 from mobilevlm_ros.engine.interfaces import LanguageEngine, VisionEngine
 from mobilevlm_ros.engine.tensorrt import api, names
 from mobilevlm_ros.engine.tensorrt.builder import Range, Recipe, build
@@ -41,7 +42,7 @@ def load(
     manifest = bundle.manifest
     return (
         TrtVision(library, vision, cuda, manifest),
-        TrtLanguage(library, decoder, cuda, embedding_table(bundle), manifest),
+        TrtLanguage(library, decoder, cuda, read_embedding_table(bundle), manifest),
     )
 
 

@@ -32,11 +32,20 @@ _SEVERITY = {"ok": DiagnosticStatus.OK, "warn": DiagnosticStatus.WARN, "error": 
 
 
 def report(
-    node: Node, node_state: NodeState, ask_server: AskServer, periodic: PeriodicPublishers | None
+    node: Node,
+    node_state: NodeState,
+    ask_server: AskServer,
+    periodic: PeriodicPublishers | None,
+    bundle_change: str = "",
 ) -> DiagnosticArray:
-    """The message for /diagnostics; the node's full name goes before the names of its statuses."""
+    """The message for /diagnostics; the node's full name goes before the names of its statuses.
+
+    `bundle_change` says that the bundle on the disk is no longer the one that answers.
+    """
     prefix = node.get_fully_qualified_name().lstrip("/")
     statuses = [_model_status(prefix, node_state, ask_server, periodic)]
+    if bundle_change and statuses[0].level == DiagnosticStatus.OK:
+        statuses[0].level, statuses[0].message = DiagnosticStatus.WARN, bundle_change
     faults = 0 if node_state.model is None else node_state.model.scheduler.faults
     statuses[0].values += _pairs({"faults": faults + getattr(node, "callback_faults", 0)}.items())
     if periodic is not None and node_state.model is not None:
