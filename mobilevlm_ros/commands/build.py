@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, required=True, metavar="BUNDLE", help="directory to make"
     )
     options.add_revision(parser)
+    parser.add_argument(
+        "--base",
+        metavar="BASE",
+        help="CHECKPOINT holds LoRA adapters: merge them into this checkpoint or hub id first (as `mobilevlm "
+        "merge` does, which has more options), in a directory beside BUNDLE that is gone afterwards",
+    )
     parser.add_argument("--name", help="model id that answers report (default: the checkpoint's)")
     parser.add_argument(
         "--bits",
@@ -158,6 +164,20 @@ def _quality(args: argparse.Namespace) -> CalibrationSet | None:
         raise OptionError(f"quality: {error}") from error
 
 
+def _build_merged(args: argparse.Namespace) -> int:
+    """Builds from adapters and their base, which are a checkpoint for as long as that takes."""
+    from mobilevlm_ros.export.bundle_directory import BUNDLE
+    from mobilevlm_ros.files.atomic_directory import check_directory
+    from mobilevlm_ros.files.workplace import workplace
+    from mobilevlm_ros.training.results import merge
+
+    check_directory(args.output, BUNDLE, overwrite=args.overwrite)
+    with workplace(args.output.with_name(f"{args.output.name}-merged"), parents=True) as work:
+        print(f"merging {args.checkpoint} into {args.base} ...", file=sys.stderr)
+        merged = merge(args.checkpoint, work / args.checkpoint.name, base=args.base)
+        return main(argparse.Namespace(**{**vars(args), "checkpoint": merged, "base": None}))
+
+
 def main(args: argparse.Namespace) -> int:
     """Builds; prints where, how large and how long."""
     from tqdm import tqdm
@@ -168,6 +188,8 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 
     started = perf_counter()
+    if args.base is not None:
+        return _build_merged(args)
     # The delay leaves the terminal to huggingface_hub's bars until there are steps of ours.
     with tqdm(disable=args.quiet or None, unit="step", leave=False, file=sys.stderr, delay=0.01) as bar:
 

@@ -174,7 +174,7 @@ class MobileVLMConfig:
         require(
             adapters is None,
             f"{directory} holds a LoRA adapter ({adapters}), which changes the model and would be left out; "
-            f"merge it first: mobilevlm merge {directory} -o CHECKPOINT (or move it away)",
+            f"merge it first (mobilevlm merge {directory} -o CHECKPOINT; or build --base), or move it away",
         )
         data = read_json(directory / "config.json")
         generation = directory / "generation_config.json"

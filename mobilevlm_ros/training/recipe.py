@@ -43,7 +43,7 @@ class ModelSettings:
 class DataSettings:
     """What it learns from."""
 
-    path: str = _setting("", "conversations (.json, .jsonl); for pretrain-llm token shards")
+    path: str = _setting("", "conversations (.json, .jsonl, or WebDataset .tar); pretrain-llm: token shards")
     images: str = _setting("", "folder that the conversations' picture paths start in")
     template: Literal["v1", "plain"] = _setting("v1", "v1 teaches answers of dialogues, plain captions")
     max_length: int = _setting(2048, "most token ids of a sample, before pictures are put in", 8)

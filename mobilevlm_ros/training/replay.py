@@ -23,6 +23,7 @@ from mobilevlm_ros.model.config import MobileVLMConfig
 from mobilevlm_ros.training.data.batch import Collate
 from mobilevlm_ros.training.data.conversations import read_conversations
 from mobilevlm_ros.training.data.dataset import ConversationDataset, Pictures
+from mobilevlm_ros.training.data.pictures import FolderPictures
 from mobilevlm_ros.training.lora import PREFIX
 from mobilevlm_ros.training.objective import Objective
 from mobilevlm_ros.training.recipe import Recipe, make_recipe
@@ -59,7 +60,7 @@ def replay(stage_file: Path, checkpoints: Path) -> dict[str, Any]:
         start.tokenizer,
         recipe.data.template,
         recipe.data.max_length,
-        images=Path(recipe.data.images),
+        source=FolderPictures(Path(recipe.data.images)),
         pictures=Pictures.of(start.config) if isinstance(start.config, MobileVLMConfig) else None,
     )
     collate = Collate(dataset.tokenizer.unk_id, recipe.data.max_length, pad_to_max=chat)

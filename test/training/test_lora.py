@@ -14,6 +14,7 @@ from mobilevlm_ros.checkpoints.random_weights import CONFIGS
 from mobilevlm_ros.cli import main
 from mobilevlm_ros.training.data.conversations import Sample
 from mobilevlm_ros.training.data.dataset import ConversationDataset, Pictures
+from mobilevlm_ros.training.data.pictures import FolderPictures
 from mobilevlm_ros.training.estimate import count_parameters, estimate_memory
 from mobilevlm_ros.training.lora import read_adapters
 from mobilevlm_ros.training.recipe import make_recipe
@@ -26,7 +27,7 @@ def pixels(train_ref: Path, pictures: Pictures) -> torch.Tensor:
     tokenizer = train_ref / "llm" / "tokenizer.model"
     sample = Sample("x", TURNS, ("s1.png",))
     data = ConversationDataset(
-        [sample], tokenizer, "v1", 2048, images=train_ref / "images", pictures=pictures
+        [sample], tokenizer, "v1", 2048, source=FolderPictures(train_ref / "images"), pictures=pictures
     )
     return torch.from_numpy(data[0].pixels)
 
@@ -68,6 +69,15 @@ def test_our_adapters_have_the_official_layout_and_merge(
     change = merged.state_dict()[f"{name}.weight"] - base[f"{name}.weight"]
     assert change.abs().max() > 0
     torch.testing.assert_close(change, 256 / 8 * b @ a, atol=1e-6, rtol=1e-4)
+
+    # `build --base` is merge and build in one, and leaves nothing else behind
+    plain = ["--quality", "0", "--vision", "fp32", "--name", "gate", "--quiet"]
+    assert main(["build", str(tmp_path / "merged"), "-o", str(tmp_path / "two"), *plain]) == 0
+    base_of = ["--base", str(train_ref / "v2_stage1")]
+    assert main(["build", str(run), "-o", str(tmp_path / "one"), *base_of, *plain]) == 0
+    written = [{f.name: f.read_bytes() for f in (tmp_path / name).glob("*.data")} for name in ("one", "two")]
+    assert written[0] == written[1] and written[0]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["merged", "one", "run", "two"]
 
 
 @pytest.mark.parametrize(

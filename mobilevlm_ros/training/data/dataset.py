@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,12 @@ from torch.utils.data import Dataset
 from mobilevlm_ros.errors import DataError, ImageError
 from mobilevlm_ros.model.config import MobileVLMConfig
 from mobilevlm_ros.processing.image import IMAGE_MEAN, IMAGE_STD, prepare
-from mobilevlm_ros.processing.image_file import read_picture
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN, Tokenizer
 from mobilevlm_ros.training.data.batch import Item
 from mobilevlm_ros.training.data.conversations import Problem, Sample, find_problem, read_conversations
 from mobilevlm_ros.training.data.labels import IGNORE, encode
+from mobilevlm_ros.training.data.pictures import FolderPictures, PictureSource
+from mobilevlm_ros.training.data.webdataset import is_shards, read_shards
 
 Errors = Literal["refuse", "skip"]
 LongSamples = Literal["refuse", "skip", "truncate"]
@@ -51,14 +51,14 @@ class ConversationDataset(Dataset[Item]):
         template: str,
         max_length: int,
         *,
-        images: Path | None = None,
+        source: PictureSource | None = None,
         pictures: Pictures | None = None,
         errors: Errors = "refuse",
     ) -> None:
         self.samples = samples
         self.tokenizer_file = tokenizer_file
         self.template, self.max_length = template, max_length
-        self.images, self.pictures, self.errors = images, pictures, errors
+        self.source, self.pictures, self.errors = source or FolderPictures(Path()), pictures, errors
         self._tokenizer: Tokenizer | None = None
 
     def __len__(self) -> int:
@@ -101,10 +101,8 @@ class ConversationDataset(Dataset[Item]):
         size = self.pictures.size
         if not sample.images:  # officially, text comes with a zero picture of which nothing is used
             return np.zeros((1, 3, size, size), np.float32)
-        folder = self.images or Path()
-        squares = [
-            prepare(read_picture(folder / p), size, aspect=self.pictures.aspect) for p in sample.images
-        ]
+        read = self.source.read
+        squares = [prepare(read(name), size, aspect=self.pictures.aspect) for name in sample.images]
         return _normalize(np.stack(squares))
 
 
@@ -129,16 +127,21 @@ def open_dataset(
     long_samples: LongSamples = "refuse",
     report: Callable[[str], None] = print,
 ) -> ConversationDataset:
-    """The usable samples of a file. What is malformed, without its picture or too long is refused by id, or
-    left
-    out and reported. `context`: positions of the model, image tokens included. Raises DataError.
+    """The usable samples of a file, or of WebDataset shards (see webdataset), whose pictures are in them.
+
+    What is malformed, without its picture or too long is refused by id, or left out and reported. `context`:
+    positions of the model, image tokens included. Raises DataError.
     """
-    samples, problems = read_conversations(path)
+    source: PictureSource = FolderPictures(images or Path())
+    if is_shards(path):
+        samples, problems, source = read_shards(path)
+    else:
+        samples, problems = read_conversations(path)
     if pictures is None:
         samples = [Sample(sample.id, sample.turns) for sample in samples]
     usable: list[Sample] = []
     for sample in samples:
-        reason = find_problem(sample, template) or _missing_picture(sample, images)
+        reason = find_problem(sample, template) or _missing_picture(sample, source)
         if reason:
             problems.append(Problem(sample.id, reason))
         else:
@@ -156,7 +159,7 @@ def open_dataset(
     if not usable:
         raise DataError(f"{path} holds no usable sample")
     return ConversationDataset(
-        usable, tokenizer_file, template, max_length, images=images, pictures=pictures, errors=errors
+        usable, tokenizer_file, template, max_length, source=source, pictures=pictures, errors=errors
     )
 
 
@@ -171,12 +174,8 @@ def _positions(sample: Sample, template: str, tokenizer: Tokenizer, extra: int, 
     return len(encode(sample, template, tokenizer, 1 << 30).ids) + pictures
 
 
-def _missing_picture(sample: Sample, images: Path | None) -> str | None:
-    for name in sample.images:
-        path = (images or Path()) / name
-        if not os.path.isfile(path):
-            return f"names the picture {path}, which is not there"
-    return None
+def _missing_picture(sample: Sample, source: PictureSource) -> str | None:
+    return next((problem for name in sample.images if (problem := source.find_problem(name))), None)
 
 
 def _settle(
