@@ -18,6 +18,10 @@ VERBS = {
     "search": "find in a memory, or a node's, what is described in plain words",
     "info": "describe a bundle: model, precision, sizes, quality, backends",
     "compile": "make a bundle's TensorRT plans on this machine, before the robot needs them",
+    "record-demo": "make a small recording of simulated scenes, to try the next verbs on",
+    "caption-bag": "write a sentence about each frame of a recording (rosbag2, ROS 1)",
+    "ask-bag": "ask the same question about each frame of a recording",
+    "monitor-bag": "run the node's monitors over a recording",
     "train": "train a model: any stage of the paper, or adapters from your own pictures",
     "tokenize": "make token shards of text, for `train pretrain-llm`",
     "merge": "put trained adapters into their base: one checkpoint",
@@ -64,6 +68,20 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "info": ("mobilevlm info", "mobilevlm info ~/bundles/v2-1.7b --json"),
     "compile": ("mobilevlm compile ~/bundles/v2-1.7b",),
+    "record-demo": (
+        "mobilevlm record-demo -o demo.mcap",
+        "mobilevlm record-demo -o two.mcap --camera front --camera rear",
+    ),
+    "caption-bag": (
+        "mobilevlm caption-bag drive.mcap -o drive.captions.mcap --every 1.0 --novelty 0.05",
+        "mobilevlm caption-bag bags/*.mcap -o out/ --camera /front/image_raw",
+        "mobilevlm caption-bag bags/*.mcap -o out/ --ray auto    # on a Ray cluster",
+    ),
+    "ask-bag": (
+        'mobilevlm ask-bag drive.mcap "Is there a person?" --choices yes no --from 12:03 --to 12:05 --plot',
+        'mobilevlm ask-bag drive.bag "What is ahead?" --every 2 -o answers.mcap',
+    ),
+    "monitor-bag": ("mobilevlm monitor-bag drive.mcap --monitors monitors.yaml -o out.mcap --plot",),
     "train": (
         "mobilevlm train lora --model mtgv/MobileVLM_V2-1.7B --data robot.json --images pics/ -o runs/gate",
         "mobilevlm train instruct --recipe recipes/mobilevlm_v2-1.7b-stage2.yaml --dry-run",

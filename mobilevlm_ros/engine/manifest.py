@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,13 @@ class Manifest:
     def to_json(self) -> str:
         """The text of bundle.json."""
         return json.dumps({"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}, indent=1) + "\n"
+
+    @property
+    def model_id(self) -> str:
+        """Name and content hash of the bundle: the manifest holds the sha256 of each file, so its own hash
+        covers all.
+        """
+        return f"{self.name}@{hashlib.sha256(self.to_json().encode()).hexdigest()[:12]}"
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Manifest:

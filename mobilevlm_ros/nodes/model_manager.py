@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import hashlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -149,21 +148,12 @@ def load_bundle(settings: Settings) -> LoadedBundle:
         settings,
         runtime,
         assistant,
-        model_id(runtime),
+        runtime.bundle.manifest.model_id,
         perf_counter() - start,
         presets,
         SessionStore(limits),
         limits,
     )
-
-
-def model_id(runtime: Runtime) -> str:
-    """Name and content hash of a bundle: its manifest holds the sha256 of each file, so its own hash covers
-    all.
-    """
-    manifest = runtime.bundle.manifest
-    digest = hashlib.sha256(manifest.to_json().encode()).hexdigest()
-    return f"{manifest.name}@{digest[:12]}"
 
 
 def _shipped_presets() -> Path:

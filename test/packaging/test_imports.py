@@ -37,6 +37,7 @@ def loaded_by(program: str) -> set[str]:
         "inference",
         "evaluation",
         "client",
+        "bags",
         "commands",
     ],
 )

@@ -32,6 +32,8 @@ WRITE_WITHIN = {
     "export/graphs/tree_decoder.py", "evaluation/nano/pope_shaped.py",
     "evaluation/report/plot.py",  # into memory
     "training/data/shards.py",
+    "bags/reading/bag.py",  # into a temporary directory
+    "bags/output/plot.py",  # into memory
     # into a run folder, which was new when the run began
     "training/lora.py", "training/metrics.py", "training/results.py", "training/run.py", "training/state.py",
 }  # fmt: skip

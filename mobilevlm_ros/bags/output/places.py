@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where outputs go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from mobilevlm_ros.bags.reading.bag import SUFFIXES
+from mobilevlm_ros.errors import OutputError
+
+
+def outputs(paths: Iterable[Path], output: Path, suffix: str) -> dict[Path, Path]:
+    """Where each recording's output goes: `output` itself, or a file in it where it is a directory.
+
+    Args:
+        suffix: of the names in a directory, such as '.captions.mcap'.
+
+    Raises:
+        OutputError: several recordings and one file, or two of one name.
+    """
+    paths = list(paths)
+    if output.suffix == ".mcap" and not output.is_dir():
+        if len(paths) > 1:
+            raise OutputError(f"{output} is one file for {len(paths)} recordings: give a directory, -o out/")
+        return {paths[0]: output}
+    if output.exists() and not output.is_dir():
+        raise OutputError(
+            f"{output} is a file and not an .mcap: name a file that ends in .mcap, or a directory"
+        )
+    found: dict[Path, Path] = {}
+    for path in paths:
+        name = path.resolve().name
+        for ending in sorted(SUFFIXES, key=len, reverse=True):
+            name = name.removesuffix(ending)
+        target = output / f"{name}{suffix}"
+        if target in found.values():
+            raise OutputError(f"two recordings are called {name!r}: give each its own command and output")
+        found[path] = target
+    output.mkdir(parents=True, exist_ok=True)
+    return found
