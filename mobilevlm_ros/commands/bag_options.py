@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -118,15 +119,11 @@ def model_of(args: argparse.Namespace) -> Model:
 
 def check_installed() -> None:
     """Raises OptionError where the libraries that read recordings are missing."""
-    try:
-        import mcap
-        import rosbags  # noqa: F401
-
-        assert mcap
-    except ImportError as error:
-        raise OptionError(
-            f"recordings need {error.name}, which answering does not; pip install 'mobilevlm_ros[bags]'"
-        ) from error
+    for name in ("rosbags", "mcap"):
+        if importlib.util.find_spec(name) is None:
+            raise OptionError(
+                f"recordings need {name}, which answering does not; pip install 'mobilevlm_ros[bags]'"
+            )
 
 
 def run_jobs(args: argparse.Namespace, bags: Sequence[Path], make: Maker, model_runtime: Any) -> int:
