@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mobilevlm_ros.api.chat import Chat
 from mobilevlm_ros.api.options import AskOptions, request_of, shortened
-from mobilevlm_ros.api.picture import frame_of
+from mobilevlm_ros.api.picture import frames_of
 from mobilevlm_ros.api.stream import Stream
 from mobilevlm_ros.checkpoints.hub import is_hub_id
 from mobilevlm_ros.engine.bundle import MANIFEST
@@ -26,7 +26,7 @@ from mobilevlm_ros.inference.validate import check_system_prompt
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from mobilevlm_ros.api.picture import Picture
+    from mobilevlm_ros.api.picture import Pictures
 
 T = TypeVar("T")
 
@@ -37,6 +37,7 @@ class MobileVLM:
         vlm = MobileVLM("~/bundles/v2-1.7b")
         answer = vlm.ask("door.jpg", "Is the door open?", choices=["yes", "no"])
         print(answer, answer.probabilities["yes"])
+        print(vlm.ask(["before.jpg", "after.jpg"], "Did the door move?"))
 
     A picture is a NumPy array u8[H, W, 3] in RGB (OpenCV reads BGR: turn it with `image[..., ::-1]`), a PIL
     image, or the path of a file. What a picture needed to be read is kept, so a second question about it is
@@ -84,11 +85,12 @@ class MobileVLM:
         """What runs it, such as 'onnxruntime-cpu'."""
         return self._backend
 
-    def ask(self, image: Picture, question: str | Request, **options: Unpack[AskOptions]) -> Answer:
-        """The answer to a question about a picture.
+    def ask(self, image: Pictures, question: str | Request, **options: Unpack[AskOptions]) -> Answer:
+        """The answer to a question about a picture, or about several at once.
 
         Args:
-            image: NumPy RGB u8[H, W, 3], PIL image, or path of a picture file.
+            image: NumPy RGB u8[H, W, 3], PIL image, or path of a picture file; or a list of up to 16 of them,
+                oldest first. The model reads them all before the question.
             question: plain language, 1 to 2000 characters.
             options: see `AskOptions`.
 
@@ -96,12 +98,12 @@ class MobileVLM:
             ImageError: the picture cannot be used.
             QuestionError: the question or an option cannot be used; the message says what to give instead.
             RequestTimeout: `timeout` was over before the answer was complete.
-            ContextOverflow: question and choices are too long for the model's context.
+            ContextOverflow: pictures, question and choices are too long for the model's context.
             EngineError: the model failed, or was closed.
         """
         return self.stream(image, question, **options).wait()
 
-    def stream(self, image: Picture, question: str | Request, **options: Unpack[AskOptions]) -> Stream:
+    def stream(self, image: Pictures, question: str | Request, **options: Unpack[AskOptions]) -> Stream:
         """The answer, piece by piece: `for piece in vlm.stream(image, "Describe the scene."): ...`.
 
         Leaving the loop stops the model at the next token. Arguments and errors as for `ask`.
@@ -109,9 +111,9 @@ class MobileVLM:
         return self._stream(image, question, options, None)
 
     def ask_many(
-        self, image: Picture, questions: Sequence[str | Request], **options: Unpack[AskOptions]
+        self, image: Pictures, questions: Sequence[str | Request], **options: Unpack[AskOptions]
     ) -> list[Answer]:
-        """Answers to several questions about one picture, in their order.
+        """Answers to several questions about one picture (or the same several), in their order.
 
         The picture is encoded once, and the questions are read and answered side by side.
 
@@ -129,19 +131,19 @@ class MobileVLM:
             )
         timeout = options.get("timeout")
         requests = [request_of(question, options) for question in questions]
-        steps = self._assistant.steps_many(frame_of(image), requests)
+        steps = self._assistant.steps_many(frames_of(image), requests)
         return self._run(steps, timeout) if requests else []
 
-    def chat(self, image: Picture | None = None, *, system_prompt: str = "") -> Chat:
-        """A conversation about a picture: each question may refer to the ones before.
+    def chat(self, image: Pictures | None = None, *, system_prompt: str = "") -> Chat:
+        """A conversation about a picture, or a list of them: each question may refer to the ones before.
 
         Args:
-            image: what it is about; None: the first question brings it.
+            image: what it is about, as for `ask`; None: the first question brings it.
             system_prompt: text before the conversation.
         """
         session = Session("chat", token_budget=self._context)
         session.system_prompt = check_system_prompt(system_prompt)
-        return Chat(self._stream, session, None if image is None else frame_of(image))
+        return Chat(self._stream, session, () if image is None else frames_of(image))
 
     def close(self) -> None:
         """Free the model's memory. Questions raise EngineError afterwards; closing twice does no harm."""
@@ -166,13 +168,13 @@ class MobileVLM:
         return self._loaded
 
     def _stream(
-        self, image: Picture, question: str | Request, options: AskOptions, session: Session | None
+        self, image: Pictures, question: str | Request, options: AskOptions, session: Session | None
     ) -> Stream:
         extra = sorted(set(options) - {"timeout"})
         if isinstance(question, Request) and extra:
             raise OptionError(f"{', '.join(extra)} is given beside a Request: put it into the Request")
         request = request_of(question, options)
-        steps = self._assistant.steps(frame_of(image), request, session)
+        steps = self._assistant.steps(frames_of(image), request, session)
         return Stream(self._deltas(steps, options.get("timeout")), request)
 
     def _deltas(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.inference.types import Frame
-from mobilevlm_ros.inference.validate import check_frame
+from mobilevlm_ros.inference.validate import MAX_FRAMES, check_frame, check_frames
 from mobilevlm_ros.processing.image_file import read_picture
 
 if TYPE_CHECKING:
@@ -21,9 +22,25 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
     Picture: TypeAlias = NDArray[np.uint8] | PILImage | str | Path | Frame
+    Pictures: TypeAlias = Picture | Sequence[Picture]
 
 _EIGHT_BIT = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 """Modes of PIL whose conversion to RGB keeps what the picture shows; it clips pixels of 16 bits."""
+
+
+def frames_of(image: Pictures) -> tuple[Frame, ...]:
+    """A picture, or a list or tuple of several, as frames. Raises ImageError that says which one is wrong."""
+    if not isinstance(image, (list, tuple)):
+        return (frame_of(image),)  # type: ignore[arg-type]  # it says what it is, and what to pass
+    if not 0 < len(image) <= MAX_FRAMES:
+        return check_frames(image)
+    frames = []
+    for place, picture in enumerate(image, start=1):
+        try:
+            frames.append(frame_of(picture))
+        except ImageError as error:
+            raise ImageError(f"picture {place} of {len(image)}: {error}") from error
+    return tuple(frames)
 
 
 def frame_of(image: Picture) -> Frame:

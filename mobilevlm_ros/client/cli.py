@@ -23,7 +23,13 @@ from mobilevlm_ros.client.async_client import AsyncAskImageClient
 from mobilevlm_ros.client.client import AskImageClient
 from mobilevlm_ros.client.exchange import TIMEOUT
 from mobilevlm_ros.client.formatting import as_dict, as_text
-from mobilevlm_ros.client.options import DISCOVERY, add_node_options, add_output_options, request_fields
+from mobilevlm_ros.client.options import (
+    DISCOVERY,
+    add_answer_options,
+    add_node_options,
+    add_output_options,
+    request_fields,
+)
 from mobilevlm_ros.client.printing import Typewriter
 from mobilevlm_ros.errors import MobileVLMError, OptionError
 from mobilevlm_ros.ros.image_messages import octets
@@ -33,15 +39,16 @@ def ask_node(
     question: str,
     options: argparse.Namespace,
     pictures: Iterable[tuple[str, bytes | NDArray[np.uint8]]] | None = None,
+    frames: int = 0,
     args: Sequence[str] = (),
 ) -> int:
     """Put a question, print what comes back; 0 only when every status is OK.
 
     Args:
-        options: as `add_node_options` and `add_output_options` add them, and choices, max_tokens,
-            temperature.
+        options: as `add_answer_options`, `add_node_options` and `add_output_options` add them.
         pictures: (name, bytes of a file or RGB u8[H, W, 3]) to send instead of asking about a camera's
             picture; one answer for each.
+        frames: how many frames of the camera the question is about; 0: one.
         args: ROS arguments.
 
     Raises:
@@ -49,7 +56,7 @@ def ask_node(
         OptionError: an option has a value that cannot be.
     """
     fields: dict[str, Any] = {
-        **request_fields(options),
+        **request_fields(options, frames),
         "choices": options.choices,
         "timeout": TIMEOUT if options.timeout is None else options.timeout,
     }
@@ -76,7 +83,7 @@ def _streams(options: argparse.Namespace) -> bool:
     """Whether the answer is shown while it grows: a free one, whose end cannot withhold it."""
     if options.stream is not None:
         return bool(options.stream) and not options.json
-    withheld = getattr(options, "abstain_threshold", 0.0) > 0
+    withheld = options.abstain_threshold > 0
     return not (options.json or options.choices or withheld or options.camera == "*")
 
 
@@ -146,10 +153,9 @@ def _parse(args: Sequence[str]) -> argparse.Namespace:
         hint="`mobilevlm_client --help` lists the options",
     )
     parser.add_argument("words", nargs="*", metavar="QUESTION", help="in plain language")
-    parser.add_argument("--choices", nargs="+", default=[], metavar="CHOICE", help="possible answers")
-    parser.add_argument("--max-tokens", type=int, help="length limit (default: the node's)")
+    add_answer_options(parser)
     parser.add_argument(
-        "--temperature", type=float, help="0: the likeliest words (default); more: more random"
+        "--frames", type=int, default=0, metavar="N", help="ask about the last N frames of the camera at once"
     )
     add_output_options(parser)
     add_node_options(parser)
@@ -168,7 +174,7 @@ def main(args: Sequence[str] | None = None) -> int:
     argv = list(sys.argv if args is None else ["mobilevlm_client", *args])
     options = _parse(remove_ros_args(argv)[1:])
     try:
-        return ask_node(options.question, options, args=argv)
+        return ask_node(options.question, options, frames=options.frames, args=argv)
     except MobileVLMError as error:
         print(f"mobilevlm_client: error: {error}", file=sys.stderr)
         return 1

@@ -13,7 +13,7 @@ from mobilevlm_msgs.msg import MonitorState, Status
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from mobilevlm_ros.client.printing import answer_lines
+from mobilevlm_ros.client.printing import answer_lines, logprob_lines
 from mobilevlm_ros.ros.status import name_of
 
 _STATES = {MonitorState.UNKNOWN: "UNKNOWN", MonitorState.CLEAR: "CLEAR", MonitorState.RAISED: "RAISED"}
@@ -71,7 +71,8 @@ def as_text(response: Any, answer: bool = True) -> str:
     model = f"{response.model_id} on {response.backend}"
     first, cost, *rest = answer_lines(_outcome(response), response.confidence, odds, latency, model)
     parts = [f"  {part.camera or 'camera'}: {_outcome(part)}{_confidence(part)}" for part in response.answers]
-    return "\n".join([*([first] if answer or not response.status.ok else []), *parts, cost, *rest])
+    tokens = logprob_lines([as_dict(token) for token in response.logprobs])
+    return "\n".join([*([first] if answer or not response.status.ok else []), *parts, cost, *rest, *tokens])
 
 
 def _outcome(part: Any) -> str:

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mobilevlm_ros.inference.types import Answer
 
 
 def answer_lines(
@@ -24,6 +28,30 @@ def answer_lines(
         f"  confidence {confidence:.3f}, {latency['total'] * 1000:.0f} ms ({parts}), {model}",
         *(f"  {choice}: {p:.3f}" for choice, p in odds.items()),
     ]
+
+
+def logprobs_of(answer: Answer) -> list[dict[str, Any]]:
+    """Log-probabilities of an answer's tokens, named and shaped as mobilevlm_msgs/TokenLogprob has them."""
+    return [
+        {
+            "text": token.text,
+            "content": list(token.content),
+            "logprob": token.logprob,
+            "top_texts": [other.text for other in token.top],
+            "top_logprobs": [other.logprob for other in token.top],
+        }
+        for token in answer.logprobs
+    ]
+
+
+def logprob_lines(tokens: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each token: its text and log-probability, then the most probable ones at its place."""
+    lines = []
+    for token in tokens:
+        top = zip(token["top_texts"], token["top_logprobs"], strict=True)
+        others = ", ".join(f"{text!r} {logprob:.3f}" for text, logprob in top)
+        lines.append(f"  {token['text']!r}: {token['logprob']:.3f}{f'  ({others})' if others else ''}")
+    return lines
 
 
 class Typewriter:

@@ -10,15 +10,22 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mobilevlm_ros.client.options import NODE_OPTIONS, add_node_options, add_output_options
-from mobilevlm_ros.client.printing import Typewriter, answer_lines
+from mobilevlm_ros.client.options import (
+    NODE_OPTIONS,
+    add_answer_options,
+    add_node_options,
+    add_output_options,
+    implied_format,
+)
+from mobilevlm_ros.client.printing import Typewriter, answer_lines, logprob_lines, logprobs_of
 from mobilevlm_ros.commands import options
-from mobilevlm_ros.commands.picture_source import Found, pictures, split_words
+from mobilevlm_ros.commands.picture_source import Found, frame_count, pictures, split_frames, split_words
 from mobilevlm_ros.errors import MobileVLMError, OptionError
 
 if TYPE_CHECKING:
     from mobilevlm_ros.inference.assistant import Assistant
-    from mobilevlm_ros.inference.types import Answer, Frame, Request
+    from mobilevlm_ros.inference.cache.sessions import Session
+    from mobilevlm_ros.inference.types import Answer, Frame, Frames, Request
 
 ANY_ORDER = True
 """Words and options may be mixed."""
@@ -38,50 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_bundle(parser)
     parser.add_argument(
-        "--choices",
+        "--frames",
         nargs="+",
         default=[],
-        metavar="CHOICE",
-        help="answer with one of these, and give a probability for each",
+        metavar="IMAGE",
+        help="ask about several pictures at once, oldest first. With --ros: a number, how many frames of the "
+        "camera",
     )
     parser.add_argument("--allow-url", action="store_true", help="fetch IMAGE from the web")
     parser.add_argument(
         "--at", type=float, metavar="SECONDS", help="moment of a video (default: its first frame)"
     )
-    form = parser.add_argument_group("what the answer looks like")
-    form.add_argument(
-        "--answer-format", default="", metavar="FORMAT", help="integer, number, json, or choice_list"
-    )
-    form.add_argument("--minimum", type=float, default=0.0, help="of an integer or number")
-    form.add_argument("--maximum", type=float, default=0.0, help="of an integer or number")
-    form.add_argument("--json-schema", default="", metavar="JSON", help="schema of a json answer")
-    form.add_argument(
-        "--abstain-threshold", type=float, default=0.0, metavar="P", help="withhold a less sure answer"
-    )
-    parser.add_argument("--max-tokens", type=int, help="longest answer (default: 64, or the node's)")
-    words = parser.add_argument_group("how its words are chosen")
-    words.add_argument(
-        "--temperature",
-        type=float,
-        default=0.0,
-        help="0 takes the likeliest word, more is more random (default: 0)",
-    )
-    words.add_argument(
-        "--top-p",
-        type=float,
-        default=1.0,
-        metavar="P",
-        help="with a temperature: only the likeliest words that together have this probability",
-    )
-    words.add_argument(
-        "--seed", type=int, default=0, help="with a temperature: the same seed gives the same answer"
-    )
-    words.add_argument(
-        "--repetition-penalty", type=float, default=1.0, metavar="F", help="above 1: fewer repetitions"
-    )
-    words.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="the answer ends before this; repeatable"
-    )
+    add_answer_options(parser)
     options.add_runtime(parser)
     add_output_options(parser)
     node = parser.add_argument_group("asking a running node (ROS 2)")
@@ -94,15 +69,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Asks; prints the answer (as it grows), its confidence, and the probability of each choice."""
-    source, question, args.choices = split_words(args.words, args.choices)
+    words, count = frame_count(args.words, args.frames) if args.ros else (args.words, 0)
+    words, frames = (words, []) if args.ros else split_frames(words, args.frames, args.choices)
+    source, question, args.choices = split_words(words, args.choices, bool(frames))
     if question is None:
         _usage_error(args, "the question is missing")
     found = None if source is None else pictures(source, allow_url=args.allow_url, at=args.at)
     if args.ros:
-        return _ask_node(question, args, found)
+        return _ask_node(question, args, found, count)
     given = [name for name in NODE_OPTIONS if getattr(args, name) is not None]
     if given:
         raise OptionError(f"--{given[0].replace('_', '-')} is for a running node: add --ros")
+    if frames:
+        shown = [found for name in frames for found in pictures(name, allow_url=args.allow_url, at=args.at)]
+        return _ask_here(question, args, shown, together=True)
     if found is None:
         _usage_error(args, "IMAGE is missing: name a picture, or add --ros to ask the running node")
     return _ask_here(question, args, list(found))
@@ -113,21 +93,23 @@ def _usage_error(args: argparse.Namespace, message: str) -> NoReturn:
     raise AssertionError  # it has ended the program
 
 
-def _ask_here(question: str, args: argparse.Namespace, found: list[Found]) -> int:
+def _ask_here(question: str, args: argparse.Namespace, found: list[Found], together: bool = False) -> int:
+    """`together`: one question about all the pictures, not one about each."""
     from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.inference.assistant import Assistant
+    from mobilevlm_ros.inference.validate import check_frames
 
     request = _request(question, args)
-    if len(found) == 1:
-        frame = _frame(found[0])  # before the model is loaded: a bad picture is told at once
+    if together or len(found) == 1:
+        frames = check_frames([_frame(picture) for picture in found])  # before the model is loaded
         runtime = load_runtime(args.bundle, args.backend, args.threads)
         model = f"{runtime.bundle.manifest.name} on {runtime.backend_name}"
-        return _ask_about_one(Assistant(runtime), frame, request, args, model)
+        return _ask_once(Assistant(runtime), frames, request, args, model)
     runtime = load_runtime(args.bundle, args.backend, args.threads)
     assistant, failed = Assistant(runtime), False
     for picture in found:
         try:
-            answer = assistant.ask(_frame(picture), request)
+            answer = assistant.ask(_frame(picture), request, _session(args, assistant))
         except MobileVLMError as error:
             failed = True
             print(f"mobilevlm: error: {error}", file=sys.stderr)
@@ -140,11 +122,12 @@ def _ask_here(question: str, args: argparse.Namespace, found: list[Found]) -> in
     return 1 if failed else 0
 
 
-def _ask_about_one(
-    assistant: Assistant, frame: Frame, request: Request, args: argparse.Namespace, model: str
+def _ask_once(
+    assistant: Assistant, frames: Frames, request: Request, args: argparse.Namespace, model: str
 ) -> int:
+    session = _session(args, assistant)
     if args.json:
-        answer = assistant.ask(frame, request)
+        answer = assistant.ask(frames, request, session)
         name, _, backend = model.partition(" on ")
         told = {**_as_dict(answer, request.choices), "model": name, "backend": backend}
         print(json.dumps(told, ensure_ascii=False))
@@ -153,7 +136,7 @@ def _ask_about_one(
     # With a threshold, nothing is known before the end.
     streams = args.stream is not False and not request.choices and not request.abstain_threshold
     try:
-        answer = assistant.ask(frame, request, on_text=typewriter if streams else None)
+        answer = assistant.ask(frames, request, session, on_text=typewriter if streams else None)
     finally:
         streamed = typewriter.begun
         typewriter.end()  # so that an error gets a line of its own
@@ -163,7 +146,7 @@ def _ask_about_one(
     if not streamed:
         print(first)
     if not args.quiet:
-        print("\n".join(rest))
+        print("\n".join([*rest, *logprob_lines(logprobs_of(answer))]))
     return 0
 
 
@@ -181,11 +164,22 @@ def _request(question: str, args: argparse.Namespace) -> Request:
             seed=args.seed,
             repetition_penalty=args.repetition_penalty,
             stop=tuple(args.stop),
+            logprobs=args.logprobs,
+            top_logprobs=args.top_logprobs,
         ),
         answer_format=AnswerFormat(
-            args.answer_format, minimum=args.minimum, maximum=args.maximum, json_schema=args.json_schema
+            implied_format(args), args.minimum, args.maximum, args.json_schema, args.pattern, args.grammar
         ),
     )
+
+
+def _session(args: argparse.Namespace, assistant: Assistant) -> Session | None:
+    """The conversation that the question goes on; None for a first question."""
+    from mobilevlm_ros.inference.cache.sessions import Session
+    from mobilevlm_ros.inference.prompt.conversation import turns_of
+
+    said = turns_of([text for turn in args.history for text in turn])
+    return Session.after(said, assistant.runtime.language.max_length) if said else None
 
 
 def _frame(picture: Found) -> Frame:
@@ -207,7 +201,7 @@ def _text(answer: Answer, request: Request) -> str:
     )
 
 
-def _ask_node(question: str, args: argparse.Namespace, found: Iterator[Found] | None) -> int:
+def _ask_node(question: str, args: argparse.Namespace, found: Iterator[Found] | None, count: int) -> int:
     if args.bundle is not None:
         raise OptionError("--bundle does not go with --ros: the node has its own, see its parameter `bundle`")
     try:
@@ -218,7 +212,7 @@ def _ask_node(question: str, args: argparse.Namespace, found: Iterator[Found] | 
             "workspace that holds this package"
         ) from error
     sent = None if found is None else ((picture.name, picture.content) for picture in found)
-    return ask_node(question, args, sent)
+    return ask_node(question, args, sent, count)
 
 
 def _as_dict(answer: Answer, choices: tuple[str, ...]) -> dict[str, Any]:
@@ -226,7 +220,8 @@ def _as_dict(answer: Answer, choices: tuple[str, ...]) -> dict[str, Any]:
     told = dataclasses.asdict(answer)
     latency = {**told.pop("latency"), "total": answer.latency.total}
     odds = dict(zip(choices, told.pop("choice_probabilities")))
-    del told["choices"], told["logprobs"]
+    del told["choices"]
+    told["logprobs"] = logprobs_of(answer)
     return {
         "answer": told.pop("text"),
         "choice_probabilities": odds,

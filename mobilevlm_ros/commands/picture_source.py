@@ -39,15 +39,45 @@ def is_source(word: str) -> bool:
     return word == STDIN or is_url(word) or exists or suffix in PICTURES | VIDEOS
 
 
-def split_words(words: list[str], choices: list[str]) -> tuple[str | None, str | None, list[str]]:
+def split_frames(words: list[str], frames: list[str], choices: list[str]) -> tuple[list[str], list[str]]:
+    """(words, frames): `--frames` takes all words that follow it; those that name no picture go back.
+
+    Raises OptionError where pictures were named elsewhere too.
+    """
+    named = [word for word in (*words, *choices[2:]) if is_source(word)]
+    if frames and named:
+        raise OptionError(f"{named[0]} was given beside --frames: name all pictures with --frames")
+    strays = [word for word in frames if not is_source(word)]
+    return [*words, *strays], [word for word in frames if word not in strays]
+
+
+def frame_count(words: list[str], frames: list[str]) -> tuple[list[str], int]:
+    """(words, count) of `--frames N` with a node, whose following words go back; 0 where it is not given."""
+    if not frames:
+        return words, 0
+    count, *others = frames
+    if not count.isascii() or not count.isdigit():
+        raise OptionError(
+            f"--frames is {count!r}: with --ros give a number, how many frames of the camera the question is "
+            "about; a node takes one picture at a time"
+        )
+    return [*words, *others], int(count)
+
+
+def split_words(
+    words: list[str], choices: list[str], pictured: bool = False
+) -> tuple[str | None, str | None, list[str]]:
     """(picture, question, choices) of the words that stand between the options, in any order.
 
     `--choices` takes all words that follow it: the last of them are the question and the picture where
     these are missing. Raises OptionError for more words than that.
+
+    Args:
+        pictured: the pictures are known already.
     """
-    sources = [word for word in words if is_source(word)]
-    texts = [word for word in words if not is_source(word)]
-    if len(words) == 2 and len(sources) != 1:
+    sources = [] if pictured else [word for word in words if is_source(word)]
+    texts = [word for word in words if word not in sources]
+    if len(words) == 2 and len(sources) != 1 and not pictured:
         sources, texts = words[:1], words[1:]
     if len(texts) > 1:
         raise OptionError(
@@ -55,11 +85,12 @@ def split_words(words: list[str], choices: list[str]) -> tuple[str | None, str |
         )
     if len(sources) > 1:
         raise OptionError(
-            f"two pictures were given: {sources[0]!r} and {sources[1]!r}; ask about one, or a directory"
+            f"two pictures were given: {sources[0]!r} and {sources[1]!r}; ask about one, or a directory, or "
+            "about several at once with --frames"
         )
     choices = list(choices)
-    while len(choices) > 2 and not (sources and texts):
-        if is_source(choices[-1]) and not sources:
+    while len(choices) > 2 and not ((sources or pictured) and texts):
+        if is_source(choices[-1]) and not (sources or pictured):
             sources = [choices.pop()]
         elif not texts:
             texts = [choices.pop()]

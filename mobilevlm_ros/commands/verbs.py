@@ -42,6 +42,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'mobilevlm ask photo.jpg "Is the door open?" --choices yes no',
         'mobilevlm ask "Is the door open?" --ros                     # what the robot sees',
         'mobilevlm ask pictures/ "Is there a person?" --choices yes no --json',
+        'mobilevlm ask --frames before.jpg after.jpg "Did the ball move?"',
         'mobilevlm ask drive.mp4 "What is ahead?" --at 12.5',
         'camera | mobilevlm ask - "What is this?"',
     ),

@@ -51,12 +51,12 @@ def rgb_remedy(image: Any) -> str:
     if isinstance(image, bytes):
         return "decode the file first, for example with PIL.Image.open(io.BytesIO(data))"
     if isinstance(image, (list, tuple)):
-        return "pass one array, not a list"
+        return "pass an array for each picture"
     if not isinstance(image, np.ndarray):
         return "pass numpy.asarray(image), if that has this shape and dtype"
     shape = image.shape
     if image.ndim == 4:
-        return "pass one picture at a time, image[0]"
+        return "pass one picture, image[0], or several for one question, list(image)"
     if image.ndim == 2 or (image.ndim == 3 and shape[2] == 1):
         return "repeat the grey channel, numpy.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)"
     if image.ndim == 3 and shape[0] in (1, 3, 4) and shape[2] not in (3, 4):

@@ -23,8 +23,8 @@ from mobilevlm_ros.inference.prompt.image_views import ImagePreparer
 from mobilevlm_ros.inference.prompt_builder import Prompt, PromptBuilder
 from mobilevlm_ros.inference.stopwatch import Stopwatch
 from mobilevlm_ros.inference.structured.grammar import GrammarCompiler
-from mobilevlm_ros.inference.types import Answer, Frame, Request, SamplingParams
-from mobilevlm_ros.inference.validate import MAX_QUESTION, check_frame, check_request
+from mobilevlm_ros.inference.types import Answer, Frame, Frames, Request, SamplingParams
+from mobilevlm_ros.inference.validate import MAX_QUESTION, check_frames, check_request
 
 CAPTION_PROMPT = "Describe the scene."
 
@@ -77,7 +77,7 @@ class Assistant:
 
     def ask(
         self,
-        frame: Frame,
+        frames: Frames,
         request: Request,
         session: Session | None = None,
         *,
@@ -87,7 +87,7 @@ class Assistant:
         """Answer at once.
 
         Args:
-            frame: the picture.
+            frames: the picture, or several that the question is about, oldest first.
             request: the question.
             session: the conversation it continues; None: none.
             should_stop: asked before each stage and token; True cancels, and it may
@@ -95,13 +95,13 @@ class Assistant:
             on_text: gets the text piece by piece as it grows.
 
         Raises:
-            QuestionError, ImageError: the request or the frame cannot be used.
+            QuestionError, ImageError: the request or a frame cannot be used.
             ContextOverflow: the prompt leaves no room for an answer.
             RequestCancelled: should_stop() was true.
             EngineError: the backend failed, or memory ran out.
             Busy: the session is answering another question.
         """
-        steps = self.steps(frame, request, session)
+        steps = self.steps(frames, request, session)
         try:
             while True:
                 if should_stop is not None and should_stop():
@@ -121,40 +121,41 @@ class Assistant:
             frame, Request(prompt, sampling=SamplingParams(max_tokens=max_tokens)), drafted=True
         )
 
-    def steps(self, frame: Frame, request: Request, session: Session | None = None) -> Steps:
+    def steps(self, frames: Frames, request: Request, session: Session | None = None) -> Steps:
         """The same work as `ask`, one token boundary at a time; bad input raises at the first step.
 
-        In a session, `session.frame` itself with no region stands for the picture of the question before.
+        In a session, `session.frames` with no region stand for the pictures of the question before.
         Unless the last step is taken, the session stays as it was.
         """
-        return self._steps(frame, request, session)
+        return self._steps(frames, request, session)
 
     def _steps(
-        self, frame: Frame, request: Request, session: Session | None = None, drafted: bool = False
+        self, frames: Frames, request: Request, session: Session | None = None, drafted: bool = False
     ) -> Steps:
         request = check_request(request, self.max_question)
-        check_frame(frame)
+        shown = check_frames(frames)
         with self._memory():
             if session is not None:
-                return (yield from self._turn(frame, request, session, SESSION_ROOM))
+                return (yield from self._turn(shown, request, session, SESSION_ROOM))
             # Nobody will continue it, and only the context bounds it.
             alone = Session(token_budget=self.runtime.language.max_length)
             spare = DRAFT_LENGTHS[-1] if drafted else 0
-            return replace((yield from self._turn(frame, request, alone, spare, drafted)), session_turn=0)
+            return replace((yield from self._turn(shown, request, alone, spare, drafted)), session_turn=0)
 
-    def steps_many(self, frame: Frame, requests: Sequence[Request]) -> Generator[str, None, list[Answer]]:
-        """Answers to several requests about one frame, in their order: but for rounding, those one by one.
+    def steps_many(self, frames: Frames, requests: Sequence[Request]) -> Generator[str, None, list[Answer]]:
+        """Answers to several requests about one frame (or the same several), in their order: but for
+        rounding, those one by one.
 
         One encode and one prefix. Questions whose choices differ in their first token are read together;
         free answers are written side by side where the engine can, the others in turn. Yields '' at token
         boundaries. Latencies are shares of the work done together.
         """
         checked = [check_request(request, self.max_question) for request in requests]
-        check_frame(frame)
+        shown = check_frames(frames)
         answers: dict[int, Answer] = {}
         with self._memory():
             prompts = {
-                i: self._prompter.prompt(frame, request, Session(), self._system_prompt)
+                i: self._prompter.prompt(shown, request, Session(), self._system_prompt)
                 for i, request in enumerate(checked)
                 if request.answer_format.kind != "choice_list"
             }
@@ -171,7 +172,7 @@ class Assistant:
             if i in answers:
                 answers[i] = apply_abstention(answers[i], request)
             else:
-                answers[i] = yield from _silently(self.steps(frame, request))
+                answers[i] = yield from _silently(self.steps(shown, request))
         return [answers[i] for i in range(len(checked))]
 
     def with_system_prompt(self, system_prompt: str) -> Assistant:
@@ -194,7 +195,7 @@ class Assistant:
         self._image_preparer.clear()
 
     def _turn(
-        self, frame: Frame, request: Request, session: Session, spare: int, drafted: bool = False
+        self, frames: tuple[Frame, ...], request: Request, session: Session, spare: int, drafted: bool = False
     ) -> Steps:
         """One question of a conversation; `spare` positions are left for the next ones, or for a draft."""
         language = self.runtime.language
@@ -202,11 +203,11 @@ class Assistant:
         constraint = yield from self._grammars.constraint(request.answer_format)
         watch = Stopwatch()
         with session.turn() as sequence:
-            if frame is session.frame and request.region is None:
+            if frames == session.frames and request.region is None:
                 request = replace(request, region=session.region, region_with_frame=session.region_with_frame)
             if request.answer_format.kind == "choice_list":
-                return apply_abstention((yield from self._list(frame, request, session)), request)
-            prompt = self._prompter.prompt(frame, request, session, self._system_prompt)
+                return apply_abstention((yield from self._list(frames, request, session)), request)
+            prompt = self._prompter.prompt(frames, request, session, self._system_prompt)
             read = yield from self._prefiller.read(
                 prompt.prompt_tokens, prompt.views, prompt.reserve, watch, sequence, spare
             )
@@ -216,13 +217,13 @@ class Assistant:
                 prompt_tokens = read.prompt_tokens
             else:
                 decoder = self._decoder(request, read.tokens, constraint, DRAFT_LENGTHS[-1] if drafted else 0)
-                draft = self._drafts.of(frame.camera, read.cache, decoder.limit) if drafted else None
+                draft = self._drafts.of(frames[-1].camera, read.cache, decoder.limit) if drafted else None
                 generation = yield from decode(read, decoder, language, watch, draft)
                 answer = generation.answer()
                 prompt_tokens = (*read.prompt_tokens, *generation.tokens[: read.cache.length - read.tokens])
             forgotten = _commit(
                 session,
-                frame,
+                frames,
                 request,
                 prompt,
                 answer.text,
@@ -252,17 +253,17 @@ class Assistant:
         limit = min(request.sampling.max_tokens, left - spare if left > spare else left)
         return AnswerDecoder(request.sampling, self.runtime.tokenizer, self._stop_ids, limit, constraint)
 
-    def _list(self, frame: Frame, request: Request, session: Session) -> Steps:
+    def _list(self, frames: tuple[Frame, ...], request: Request, session: Session) -> Steps:
         """Each choice on its own, side by side; the conversation remembers one question and one answer."""
         prompts = [
-            self._prompter.prompt(frame, question, session, self._system_prompt)
+            self._prompter.prompt(frames, question, session, self._system_prompt)
             for question in multi_label.questions(request)
         ]
         answers = yield from batch_choices.choose_all(self._prefiller, prompts, self.runtime.language)
         answer = multi_label.combine(request, answers)
         shortest = min(prompts, key=lambda prompt: len(prompt.turns))
         shortest = replace(shortest, question=request.question)
-        forgotten = _commit(session, frame, request, shortest, answer.text, session.sequence)
+        forgotten = _commit(session, frames, request, shortest, answer.text, session.sequence)
         return replace(answer, session_turn=session.answered, forgotten_turns=forgotten)
 
     @contextmanager
@@ -280,7 +281,7 @@ class Assistant:
 
 def _commit(
     session: Session,
-    frame: Frame,
+    frames: tuple[Frame, ...],
     request: Request,
     prompt: Prompt,
     answer: str,
@@ -288,7 +289,7 @@ def _commit(
 ) -> int:
     """Put the answered question into its session; returns how many turns were forgotten for it."""
     forgotten = len(session.turns) - len(prompt.turns)
-    session.frame, session.region = frame, request.region
+    session.frames, session.region = frames, request.region
     session.region_with_frame = request.region_with_frame
     session.system_prompt = request.system_prompt or session.system_prompt
     session.commit(prompt.turns, Turn(prompt.question, answer), sequence)

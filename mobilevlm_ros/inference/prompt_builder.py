@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mobilevlm_ros.engine.runtime import Runtime
-from mobilevlm_ros.errors import ContextOverflow
+from mobilevlm_ros.errors import ContextOverflow, OptionError
 from mobilevlm_ros.inference.cache.sessions import Session
 from mobilevlm_ros.inference.choices.calibration import Calibration
 from mobilevlm_ros.inference.choices.choice_set import ChoiceSet
@@ -65,22 +66,29 @@ class PromptBuilder:
         self._image_tokens = runtime.vision.num_tokens
         self._context = runtime.language.max_length
 
-    def prompt(self, frame: Frame, request: Request, session: Session, system_prompt: str = "") -> Prompt:
+    def prompt(
+        self, frames: Sequence[Frame], request: Request, session: Session, system_prompt: str = ""
+    ) -> Prompt:
         """The prompt of a checked request.
 
         The oldest turns of the session are left out where all would not fit.
 
         Args:
-            frame: the picture.
+            frames: the pictures, oldest first.
             request: its own system prompt goes first, then the session's, then `system_prompt`.
             session: not changed.
             system_prompt: empty for the template's.
 
         Raises:
-            OptionError: the region leaves the picture.
+            OptionError: the region leaves the picture, or there are several pictures.
             ContextOverflow: not even the question alone fits.
         """
-        views = tuple(self._image_preparer.views(frame, request.region, request.region_with_frame))
+        if len(frames) > 1 and request.region is not None:
+            raise OptionError(
+                f"a region was given with {len(frames)} pictures: leave it out, or ask about one picture"
+            )
+        region = request.region, request.region_with_frame
+        views = tuple(view for frame in frames for view in self._image_preparer.views(frame, *region))
         digests = [view.digest for view in views]
         system_prompt = request.system_prompt or session.system_prompt or system_prompt
         question = request.question
@@ -102,11 +110,18 @@ class PromptBuilder:
                 turns = turns[1:]
                 prompt_tokens, taken = tokens_after(turns)
         if taken + max(1, options.longest) > self._context:
-            raise ContextOverflow(
-                f"the prompt takes {taken} of {self._context} positions and leaves too few for "
-                f"{'its choices' if options.longest else 'an answer'}: shorten the question"
-                f"{' or the choices' if options.longest else ''}"
-            )
+            raise ContextOverflow(_overflow(taken, self._context, len(views), self._image_tokens, options))
         return Prompt(
             prompt_tokens, views, question, turns, options, options.longest or request.sampling.max_tokens
         )
+
+
+def _overflow(taken: int, context: int, pictures: int, image_tokens: int, options: ChoiceSet) -> str:
+    """Why a prompt of `taken` positions does not fit, and what to do."""
+    several = f"{pictures} pictures of {image_tokens} positions each, and " if pictures > 1 else ""
+    fewer = "ask about fewer pictures, or " if pictures > 1 else ""
+    answer, choices = ("its choices", " or the choices") if options.longest else ("an answer", "")
+    return (
+        f"the prompt takes {taken} of {context} positions ({several}{taken - pictures * image_tokens} for "
+        f"its text) and leaves too few for {answer}: {fewer}shorten the question{choices}"
+    )

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,10 @@ class Frame:
     def __repr__(self) -> str:
         size = "x".join(map(str, np.shape(self.image)[1::-1]))
         return f"Frame({size}, stamp_ns={self.stamp_ns}, frame_id={self.frame_id!r}, camera={self.camera!r})"
+
+
+Frames: TypeAlias = "Frame | Sequence[Frame]"
+"""What one question is about: a frame, or several, oldest first."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class AnswerFormat:
 
 @dataclass(frozen=True)
 class Request:
-    """A question about one frame.
+    """A question about one frame, or about several at once.
 
     Attributes:
         question: plain language, 1 to 2000 characters.
@@ -101,7 +107,7 @@ class Request:
         abstain_threshold: in [0, 1]; an answer whose confidence is lower is withheld (Answer.abstained).
         system_prompt: text before the conversation; empty: the session's, else the assistant's own.
         region: the part of the picture that is asked about; None: all of it (in a session, on the frame of
-            the question before: the part that one was about).
+            the question before: the part that one was about). Not with several frames.
         region_with_frame: with a region, show the whole picture and the part; else the part alone.
         sampling: how the answer's tokens are chosen, and when it ends.
         answer_format: what the answer looks like.
@@ -162,7 +168,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, repr=False)
 class Answer:
-    """What the model said about a frame.
+    """What the model said about a frame, or about several at once.
 
     Attributes:
         text: the answer, stripped; one of the choices where there were choices; empty when abstained.

@@ -13,7 +13,7 @@ import numpy as np
 from mobilevlm_ros.errors import ImageError, OptionError, QuestionError
 from mobilevlm_ros.inference.arguments import check_number, rgb_remedy, text_list
 from mobilevlm_ros.inference.structured.formats import check_format
-from mobilevlm_ros.inference.types import Frame, Region, Request, SamplingParams
+from mobilevlm_ros.inference.types import Frame, Frames, Region, Request, SamplingParams
 
 MAX_QUESTION = 2000
 """Characters in a question. About a quarter of the 2048-token context of MobileLLaMA, far above any real
@@ -31,6 +31,9 @@ MAX_TOKENS = 4096
 MAX_STOPS = 16
 MAX_TOP_LOGPROBS = 20
 """As OpenAI's API has it."""
+
+MAX_FRAMES = 16
+"""Pictures in one question. The 2048 positions of MobileLLaMA's context hold 13 of 144 tokens."""
 
 _BLANK = frozenset("\n\u2800\u3164\u115f\u1160\uffa0")  # letters and symbols that look like a space
 
@@ -173,6 +176,20 @@ def check_region(region: Region, frame: Frame) -> Region:
             f"{width}x{height} picture: give pixels of the full picture"
         )
     return region
+
+
+def check_frames(frames: Frames) -> tuple[Frame, ...]:
+    """The frames of a question, in their order.
+
+    Raises ImageError if there is none, or more than MAX_FRAMES, or one that `check_frame` refuses.
+    """
+    if not isinstance(frames, (list, tuple)):
+        return (check_frame(frames),)  # type: ignore[arg-type]  # it says what it is
+    if not frames:
+        raise ImageError("the list of pictures is empty: give at least one")
+    if len(frames) > MAX_FRAMES:
+        raise ImageError(f"{len(frames)} pictures were given: ask about at most {MAX_FRAMES} at once")
+    return tuple(map(check_frame, frames))
 
 
 def check_frame(frame: Frame) -> Frame:

@@ -160,6 +160,25 @@ def test_a_chat_remembers(vlm: MobileVLM, rgb: NDArray[np.uint8]) -> None:
     assert chat.ask("And now?").session_turn == 4
 
 
+def test_several_pictures_are_one_question(
+    vlm: MobileVLM, rgb: NDArray[np.uint8], assistant: Assistant, tmp_path: Path
+) -> None:
+    path, dark = tmp_path / "a.png", np.zeros_like(rgb)
+    PIL.Image.fromarray(rgb).save(path)
+    frames = Frame(rgb), Frame(dark)
+    expected = assistant.ask(frames, Request(QUESTION))
+    pictures = [str(path), PIL.Image.fromarray(dark)]
+    for image in (pictures, tuple(pictures), frames):
+        assert vlm.ask(image, QUESTION).text == expected.text
+        assert "".join(vlm.stream(image, QUESTION)) == expected.text
+    assert vlm.ask_many(pictures, [QUESTION])[0].prompt_tokens == expected.prompt_tokens
+    chat = vlm.chat(pictures)
+    assert chat.ask(QUESTION).text == expected.text
+    assert chat.ask("Why?").reused_tokens > 2 * assistant.runtime.vision.num_tokens
+    with pytest.raises(OptionError, match="a region was given with 2 pictures"):
+        vlm.ask(pictures, QUESTION, region=(0, 0, 5, 5))
+
+
 def test_a_chat_needs_a_picture(vlm: MobileVLM, rgb: NDArray[np.uint8]) -> None:
     chat = vlm.chat()
     with pytest.raises(ImageError, match=r"ask\(question, image\)"):
@@ -242,7 +261,10 @@ WRONG_PICTURES = {
     "255": np.zeros((8, 8, 3), np.float32),
     "astype": np.zeros((8, 8, 3), np.uint16),
     "io.BytesIO": b"\x89PNG",
-    "not a list": [np.zeros((8, 8, 3), np.uint8)],
+    "list of pictures is empty": [],
+    "17 pictures": [np.zeros((8, 8, 3), np.uint8)] * 17,
+    "picture 2 of 2: .* an array for each": [np.zeros((8, 8, 3), np.uint8), [1, 2]],
+    r"list\(image\)": np.zeros((2, 8, 8, 3), np.uint8),
     "cv2.imread": None,
     "cannot be read": "no-such-file.jpg",
     "8 bits": PIL.Image.new("I;16", (8, 8)),

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mobilevlm_ros import MobileVLM
 from mobilevlm_ros.arguments import with_negative_numbers
 from mobilevlm_ros.cli import main
 from mobilevlm_ros.commands.picture_source import split_words
@@ -53,6 +54,13 @@ def test_without_ros_it_says_what_to_source() -> None:
         (["a.jpg", "b.jpg", "Is it?"], "two pictures"),
         (["photo.jpg", "Is it?", "--at", "3"], "it is for a video"),
         (["https://example.org/a.jpg", "Is it?"], "with --allow-url only"),
+        (["--frames", "https://example.org/a.jpg", "b.jpg", "Is it?"], "with --allow-url only"),
+        (["a.jpg", "Is it?", "--frames", "b.jpg", "c.jpg"], "a.jpg was given beside --frames"),
+        (["--frames", "b.jpg", "c.jpg", "Is it?", "Or not?"], "two questions"),
+        (["--ros", "Is it?", "--frames", "a.jpg", "b.jpg"], "give a number, how many frames"),
+        (["photo.jpg", "Is it?", "--frame-interval", "1"], "--frame-interval is for a running node"),
+        ([str(ROAD), "Is it?", "--top-logprobs", "2"], "top_logprobs is given without logprobs"),
+        ([str(ROAD), "Is it?", "--answer-format", "regex"], "pattern"),
     ],
 )
 def test_what_does_not_go_together(
@@ -135,6 +143,51 @@ YES_NO = ["--choices", "yes", "no"]
 def test_words_and_options_come_in_any_order(words: list[str], nano: Path, capsys: Captured) -> None:
     assert main(["ask", "-q", "--bundle", "nano", *words]) == 0
     assert capsys.readouterr().out == "yes\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--frames", str(ROAD), "{other}", CONE, *YES_NO],
+        ["--frames", str(ROAD), "{other}", *YES_NO, CONE],
+        [CONE, *YES_NO, "--frames", str(ROAD), "{other}"],
+        [*YES_NO, CONE, "--frames", str(ROAD), "{other}"],
+    ],
+    ids=str,
+)
+def test_several_pictures_in_one_question(
+    words: list[str], any_bundle: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    other = tmp_path / "dark.png"
+    cv2.imwrite(str(other), np.zeros((90, 120, 3), np.uint8))
+    asked = ["ask", "--json", "--bundle", str(any_bundle), *(word.format(other=other) for word in words)]
+    assert main(asked) == 0
+    told = json.loads(capsys.readouterr().out)
+    with MobileVLM(any_bundle) as vlm:
+        expected = vlm.ask([ROAD, other], CONE, choices=["yes", "no"])
+    assert told["choice_probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
+    assert told["prompt_tokens"] == expected.prompt_tokens
+
+
+def test_what_was_said_and_how_probable_it_was(nano: Path, capsys: Captured) -> None:
+    asked = ["ask", str(ROAD), "Is it day?", "--bundle", str(nano), "--json"]
+    said = ["--history", "What is on the left?", "An orange cone is on the left."]
+    assert main([*asked, *said, "--logprobs", "--top-logprobs", "2", "--pattern", "Yes|No"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    with MobileVLM(nano) as vlm:
+        chat = vlm.chat(ROAD)
+        chat.ask("What is on the left?")
+        expected = chat.ask("Is it day?", pattern="Yes|No", logprobs=True, top_logprobs=2)
+    assert (told["answer"], told["session_turn"]) == (expected.text, 2)
+    assert told["prompt_tokens"] == expected.prompt_tokens
+    first = expected.logprobs[0]
+    assert told["logprobs"][0]["text"] == first.text
+    # The chat wrote the first answer token by token, which rounds differently.
+    assert told["logprobs"][0]["logprob"] == pytest.approx(first.logprob, abs=0.1)
+    assert told["logprobs"][0]["top_texts"] == [other.text for other in first.top]
+    assert main([*asked[:-1], "--logprobs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("  '") for line in lines) > 0
 
 
 def test_choices_that_look_like_questions_stay_choices() -> None:

@@ -166,6 +166,8 @@ def test_an_exam_that_was_stopped_goes_on(
     ("change", "says"),
     [
         ({"image": "none.png"}, "row 1: the picture .*none.png is missing"),
+        ({"image": ["none.png", "other.png"]}, "row 1: the picture .*none.png is missing"),
+        ({"image": 5}, "row 1: 'image' is 5, expected text"),
         ({"question": " "}, "row 1: 'question' is ' ', expected text"),
         ({"answers": [], "answer": None}, "row 1: it has no answer"),
         (
@@ -184,6 +186,26 @@ def test_an_exam_with_a_bad_row_names_it(
     my_exam.write_text(json.dumps(rows))
     status, out, err = run(capsys, "vqa", my_exam)
     assert (status, out) == (1, "") and re.search(says, err)
+
+
+def test_a_question_about_several_pictures(
+    my_exam: Path, nano: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mobilevlm_ros import MobileVLM
+
+    first, second = (row["image"] for row in json.loads(my_exam.read_text())[:2])
+    row = {"image": [first, second], "question": "What is it?", "answer": "a purple elephant"}
+    exam = my_exam.with_name("pairs.json")
+    exam.write_text(json.dumps([row]))
+    out = tmp_path / "pairs"
+    status, _, err = run(capsys, "vqa", exam, "--bundle", nano, "--out", out)
+    assert status == 0, err
+    (told,) = map(json.loads, next(out.rglob("answers.jsonl")).read_text().splitlines())
+    paths = [exam.parent / first, exam.parent / second]
+    assert told["image"] == [str(path) for path in paths]
+    with MobileVLM(nano) as vlm:
+        assert told["text"] == vlm.ask(paths, "What is it?").text
+    assert next(out.rglob("failures.html")).read_text().count("<img") == 2
 
 
 def test_csv_and_json_are_the_same_exam(tmp_path: Path) -> None:
@@ -208,7 +230,7 @@ def test_the_abstention_curve_trades_coverage_for_accuracy() -> None:
     from mobilevlm_ros.evaluation.exam.questions import ExamQuestion
     from mobilevlm_ros.evaluation.exam.score import Marked, abstention_curve
 
-    question = ExamQuestion(1, "1", Path("x"), "?", ("y",), (), ())
+    question = ExamQuestion(1, "1", (Path("x"),), "?", ("y",), (), ())
     marked = [Marked(question, "y", credit, bool(credit), sure, ()) for credit, sure in
               ((1, 0.9), (1, 0.8), (0, 0.5), (1, 0.5))]  # fmt: skip
     assert abstention_curve(marked) == [(0.5, 1.0, 0.75), (0.8, 0.5, 1.0), (0.9, 0.25, 1.0)]

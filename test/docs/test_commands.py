@@ -59,8 +59,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not entry.name.startswith((".", "build", "install", "log")):
             (clone / entry.name).symlink_to(entry)
     shutil.copytree(ROOT / "models" / "nano" / "bundle", made / "home" / "bundles" / "v2-1.7b")
-    for name in ("photo.jpg", "door.jpg"):
-        Image.fromarray(observe(sample_scene(3)).image).save(clone / name)
+    for name, seconds in {"photo.jpg": 0.0, "door.jpg": 0.0, "before.jpg": 0.0, "after.jpg": 1.0}.items():
+        Image.fromarray(observe(sample_scene(3), seconds).image).save(clone / name)
     return clone
 
 

@@ -124,7 +124,7 @@ def _write(folder: Path, told: dict[str, Any], marked: list[Marked]) -> None:
             {
                 "id": m.question.id,
                 "row": m.question.row,
-                "image": str(m.question.image),
+                "image": shown[0] if len(shown) == 1 else shown,
                 "question": m.question.question,
                 "expected": list(m.question.answers),
                 "text": m.text,
@@ -134,7 +134,7 @@ def _write(folder: Path, told: dict[str, Any], marked: list[Marked]) -> None:
                 "model_id": told["model_id"],
             }
         )
-        for m in marked
+        for m, shown in ((m, [str(path) for path in m.question.images]) for m in marked)
     ]
     write_whole(folder / "answers.jsonl", "\n".join(lines) + "\n")
     write_whole(folder / "summary.json", json.dumps(told, indent=1) + "\n")

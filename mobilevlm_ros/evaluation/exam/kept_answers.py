@@ -71,6 +71,6 @@ class KeptAnswers:
 def _digest(questions: Sequence[ExamQuestion]) -> str:
     digest = hashlib.sha256()
     for q in questions:
-        asked = [q.row, str(q.image), q.question, *q.choices]
+        asked = [q.row, list(map(str, q.images)), q.question, *q.choices]
         digest.update(json.dumps(asked).encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()

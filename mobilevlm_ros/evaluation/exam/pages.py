@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -36,11 +37,7 @@ def contact_sheet(marked: Sequence[Marked], title: str) -> str:
 
 
 def _figure(m: Marked) -> str:
-    image = read_picture(m.question.image)
-    height = max(1, round(image.shape[0] * _WIDTH / image.shape[1]))
-    small = cv2.resize(image, (_WIDTH, height), interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
-    source = base64.b64encode(data.tobytes()).decode("ascii")
+    pictures = "".join(f'<img alt="" src="{_source(path)}">' for path in m.question.images)
     wanted = " | ".join(dict.fromkeys(m.question.answers))
     rows = (
         f"<b>{html.escape(m.question.question)}</b>",
@@ -48,7 +45,16 @@ def _figure(m: Marked) -> str:
         f"answered: {html.escape(m.text) or '(nothing)'} ({m.confidence:.0%} sure, credit {m.credit:.2f})",
         f"row {m.question.row}, id {html.escape(m.question.id)}, {html.escape(', '.join(m.question.tags))}",
     )
-    return f'<figure><img alt="" src="data:image/jpeg;base64,{source}"><p>{"<br>".join(rows)}</p></figure>'
+    return f"<figure>{pictures}<p>{'<br>'.join(rows)}</p></figure>"
+
+
+def _source(path: Path) -> str:
+    """A small copy of a picture, inside the page."""
+    image = read_picture(path)
+    height = max(1, round(image.shape[0] * _WIDTH / image.shape[1]))
+    small = cv2.resize(image, (_WIDTH, height), interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode('ascii')}"
 
 
 def abstention_plot(marked: Sequence[Marked]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mobilevlm_ros.errors import EvaluationError
 
-FIELDS = "image, question, and answer, answers or choices with answer; id and tags as you like"
+FIELDS = "image (or several), question, and answer, answers or choices with answer; id and tags as you like"
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ExamQuestion:
     Attributes:
         row: of the file, from 1 (without the header of a CSV file).
         id: the file's own, or the row.
-        image: the picture's file.
+        images: the files of the pictures that it is about, oldest first; most questions have one.
         question: as asked.
         answers: accepted ones; of several people, one each. With choices: the right choice.
         choices: to choose from; empty for a free answer.
@@ -31,7 +31,7 @@ class ExamQuestion:
 
     row: int
     id: str
-    image: Path
+    images: tuple[Path, ...]
     question: str
     answers: tuple[str, ...]
     choices: tuple[str, ...]
@@ -41,8 +41,8 @@ class ExamQuestion:
 def read_exam(path: Path, images: Path | None = None) -> list[ExamQuestion]:
     """The questions of a .json (a list, or an object with the list `questions`), .jsonl or .csv file.
 
-    Pictures are relative to `images`, or to the file. In CSV the parts of answers, choices and tags are
-    separated by '|'. Raises EvaluationError that names every row's first fault (up to five rows).
+    Pictures are relative to `images`, or to the file. In CSV the parts of image, answers, choices and
+    tags are separated by '|'. Raises EvaluationError that names every row's first fault (up to five rows).
     """
     rows = _rows(path)
     folder = images if images is not None else path.parent
@@ -90,7 +90,10 @@ def _rows(path: Path) -> Sequence[Any]:
 def _question(row: Any, number: int, folder: Path) -> ExamQuestion:
     if not isinstance(row, Mapping) or None in row:
         raise EvaluationError("it is no object with a field for each value")
-    image, question = _text(row, "image"), _text(row, "question")
+    question = _text(row, "question")
+    several = isinstance(row.get("image"), list) and row["image"]
+    names = _parts(row, "image") if several else tuple(_text(row, "image").split("|"))
+    pictures = tuple(folder / name.strip() for name in names)
     choices = _parts(row, "choices")
     answers = _parts(row, "answers") or _parts(row, "answer")
     if not answers:
@@ -99,12 +102,12 @@ def _question(row: Any, number: int, folder: Path) -> ExamQuestion:
         raise EvaluationError(f"the answer {' | '.join(answers)!r} is not one of the choices {choices}")
     if choices and len(choices) < 2:
         raise EvaluationError("it has one choice only: give two or more, or none")
-    path = folder / image
-    if not path.is_file():
-        raise EvaluationError(f"the picture {path} is missing")
+    for path in pictures:
+        if not path.is_file():
+            raise EvaluationError(f"the picture {path} is missing")
     name = row.get("id")
     return ExamQuestion(
-        number, str(name) if name not in (None, "") else str(number), path, question, answers, choices,
+        number, str(name) if name not in (None, "") else str(number), pictures, question, answers, choices,
         _parts(row, "tags"),
     )  # fmt: skip
 

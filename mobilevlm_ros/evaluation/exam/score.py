@@ -47,23 +47,24 @@ def sit(
     on_answer: Callable[[list[Marked]], object] = lambda done: None,
     known: Mapping[int, Marked] | None = None,
 ) -> list[Marked]:
-    """Answers in the file's order; questions about one picture in a row, so that it is read once.
+    """Answers in the file's order; questions about the same pictures in a row, so that they are read once.
 
     `known` holds those of an earlier sitting, by row: they are not asked again. `on_answer` gets all that
     there are after each new one, which comes last. Raises EvaluationError that names the row whose picture
     or question cannot be used.
     """
     done = list((known or {}).values())
-    order = sorted(range(len(questions)), key=lambda i: (str(questions[i].image), i))
-    frame, shown = None, None
+    order = sorted(range(len(questions)), key=lambda i: (questions[i].images, i))
+    frames: list[Frame] = []
+    shown = None
     for i in order:
         question = questions[i]
         if known and question.row in known:
             continue
         try:
-            if frame is None or shown != question.image:
-                frame, shown = Frame(read_picture(question.image)), question.image
-            answer = assistant.ask(frame, Request(question.question, choices=question.choices))
+            if shown != question.images:
+                frames, shown = [Frame(read_picture(path)) for path in question.images], question.images
+            answer = assistant.ask(frames, Request(question.question, choices=question.choices))
         except MobileVLMError as error:
             raise EvaluationError(f"row {question.row}: {error}") from error
         done.append(marked(question, answer.text, answer.confidence, tuple(answer.choice_probabilities)))
@@ -93,7 +94,7 @@ def metric(answers: Sequence[Marked]) -> Metric:
     """Mean credit in percent, resampled by picture."""
     units: dict[str, list[float]] = {}
     for m in answers:
-        sums = units.setdefault(str(m.question.image), [0.0, 0.0])
+        sums = units.setdefault("|".join(map(str, m.question.images)), [0.0, 0.0])
         sums[0] += m.credit
         sums[1] += 1
     return Metric(

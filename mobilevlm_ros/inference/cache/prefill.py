@@ -20,8 +20,9 @@ from mobilevlm_ros.inference.cache.prefix_cache import PrefixCache
 from mobilevlm_ros.inference.prompt.conversation import PromptTokens, cache_points, common, positions
 from mobilevlm_ros.inference.prompt.image_views import ImageInput
 from mobilevlm_ros.inference.stopwatch import Stopwatch
+from mobilevlm_ros.inference.validate import MAX_FRAMES
 
-KEPT_IMAGES = 8
+KEPT_IMAGES = MAX_FRAMES
 """Embeddings kept, about 1.2 MB for each image at 1.4B: the same picture under another system prompt."""
 
 PREFILL_CHUNK = 72
@@ -144,7 +145,7 @@ class Prefiller:
         """
         needed = min(self.language.max_length, self.positions(prompt_tokens) + reserve)
         capacity = min(self.language.max_length, needed + spare)
-        start, cache = self._longest(prompt_tokens)
+        start, known = self._longest(prompt_tokens)
         shared = 0
         if sequence is not None:
             shared = min(common(sequence.prompt_tokens, prompt_tokens), len(prompt_tokens) - 1)
@@ -153,10 +154,8 @@ class Prefiller:
             sequence.cut(start, self.positions(prompt_tokens[:start]))
             if cache.capacity < needed:
                 cache = cache.copy(capacity=capacity)
-        elif cache is not None:
-            cache = cache.copy(capacity=capacity)
         else:
-            cache = self.language.new_cache(1, capacity)
+            cache = self._begun(prompt_tokens[:start], known, capacity)
         reused = cache.length
         logits = yield from self._extend(cache, prompt_tokens, start, views, watch)
         assert logits is not None  # a prompt ends with text, and its last token is never reused
@@ -171,18 +170,28 @@ class Prefiller:
         """
         capacity = min(self.language.max_length, self.positions(prompt_tokens) + reserve)
         start, known = self._longest(prompt_tokens)
-        cache = self.language.new_cache(1, capacity) if known is None else known.copy(capacity=capacity)
+        cache = self._begun(prompt_tokens[:start], known, capacity)
         reused = cache.length
         yield from self._extend(cache, prompt_tokens, start, views, watch)
         return cache, reused
 
     def _longest(self, prompt_tokens: PromptTokens) -> tuple[int, KVCache | None]:
-        """The longest kept prefix: its length in prompt tokens, and its KV (not to be extended)."""
+        """The longest kept prefix: its length in prompt tokens, and its KV (not to be extended), which may
+        hold more behind it.
+        """
         for point in reversed(cache_points(prompt_tokens)):
             known = self._kept.get(prompt_tokens[:point])
             if known is not None:
                 return point, known
         return 0, None
+
+    def _begun(self, prefix: PromptTokens, known: KVCache | None, capacity: int) -> KVCache:
+        """A new cache of so many positions that holds a prefix; `known` holds it and maybe more."""
+        if known is None:
+            return self.language.new_cache(1, capacity)
+        cache = known.copy(capacity=max(capacity, known.length))
+        cache.truncate(self.positions(prefix))
+        return cache
 
     def _extend(
         self,
@@ -199,7 +208,9 @@ class Prefiller:
         """
         images = yield from self._encode(prompt_tokens[start:], views, watch)
         read: NDArray[np.float32] | None = None
-        ends = [point for point in cache_points(prompt_tokens) if point > start]
+        points = cache_points(prompt_tokens)
+        ends = [point for point in points if point > start]
+        kept = {*points[:1], *points[-1:]}  # the KV of all images holds that of the first ones
         for end in dict.fromkeys([*ends, len(prompt_tokens)] if start < len(prompt_tokens) else ()):
             embeddings = self.embed(prompt_tokens[start:end], images)
             for at in range(0, len(embeddings), self.chunk):
@@ -209,8 +220,9 @@ class Prefiller:
                     cache,
                     num_logits=int(last and end == len(prompt_tokens)),
                 )
-                if last and end in ends and self._kept.budget > 0:
-                    self._kept.put(prompt_tokens[:end], cache.copy(capacity=cache.length))
+                if last and end in kept and self._kept.budget > 0:
+                    within = [prompt_tokens[:point] for point in points[1:] if point < end]
+                    self._kept.put(prompt_tokens[:end], cache.copy(capacity=cache.length), within)
                 watch.lap("prefill")
                 yield ""
                 watch.resume()
@@ -224,7 +236,7 @@ class Prefiller:
         shown = [view for view in views if view.digest in prompt_tokens]
         found: dict[bytes, NDArray[np.float32]] = {}
         for view in shown:
-            known = self._images.pop(view.digest, None)
+            known = found.get(view.digest, self._images.pop(view.digest, None))
             if known is None:
                 known = self.vision.encode(view.pixels[None])[0]
                 check_finite(known, "the image encoder's output")  # what is kept must be right

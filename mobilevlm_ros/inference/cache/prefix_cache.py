@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -14,9 +14,10 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass
-class _Entry:
+class _Entry(Generic[Key]):
     cache: KVCache
     nbytes: int
+    within: Sequence[Key]
 
 
 class PrefixCache(Generic[Key]):
@@ -31,38 +32,58 @@ class PrefixCache(Generic[Key]):
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
-        self._entries: OrderedDict[Key, _Entry] = OrderedDict()
+        self._entries: OrderedDict[Key, _Entry[Key]] = OrderedDict()
+        self._holders: dict[Key, Key] = {}  # of what is no entry: the one that begins with it
         self.nbytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._entries
+        return key in self._entries or key in self._holders
 
     def get(self, key: Key) -> KVCache | None:
-        """The snapshot (do not extend it), now the most recently used; None if it is not kept."""
+        """The snapshot (do not extend it), now the most recently used; None if it is not kept.
+
+        It holds more than `key` where that was put `within` a longer one.
+        """
+        key = key if key in self._entries else self._holders.get(key, key)
         entry = self._entries.get(key)
         if entry is None:
             return None
         self._entries.move_to_end(key)
         return entry.cache
 
-    def put(self, key: Key, cache: KVCache) -> None:
-        """Keep a snapshot; the least recently used ones go when the budget is passed."""
+    def put(self, key: Key, cache: KVCache, within: Sequence[Key] = ()) -> None:
+        """Keep a snapshot; the least recently used ones go when the budget is passed.
+
+        Args:
+            key: of it.
+            cache: the snapshot.
+            within: keys of what it begins with. It is found under them too, and takes the place of their own
+                snapshots.
+        """
         nbytes = cache.nbytes
         if nbytes > self.budget:
             return
-        previous = self._entries.pop(key, None)
-        if previous is not None:
-            self.nbytes -= previous.nbytes
-        self._entries[key] = _Entry(cache, nbytes)
+        for old in (key, *within):
+            if old in self._entries:
+                self._drop(old)
+        self._entries[key] = _Entry(cache, nbytes, within)
+        self._holders.update(dict.fromkeys(within, key))
         self.nbytes += nbytes
         while self.nbytes > self.budget:
-            _, oldest = self._entries.popitem(last=False)
-            self.nbytes -= oldest.nbytes
+            self._drop(next(iter(self._entries)))
+
+    def _drop(self, key: Key) -> None:
+        entry = self._entries.pop(key)
+        self.nbytes -= entry.nbytes
+        for shorter in entry.within:
+            if self._holders.get(shorter) == key:
+                del self._holders[shorter]
 
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
+        self._holders.clear()
         self.nbytes = 0

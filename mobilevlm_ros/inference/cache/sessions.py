@@ -26,7 +26,7 @@ class Session:
         name: as the user calls it.
         token_budget: positions that one prompt and its answer may take; older turns are forgotten beyond it.
         turns: what the next question follows, oldest first.
-        frame, region, region_with_frame: the picture of the question before; None before the first.
+        frames, region, region_with_frame: the pictures of the question before; none before the first.
         system_prompt: of the question before; empty when it had none of its own.
         answered: questions answered since it began, those forgotten included.
         forgotten: how many of them no longer fitted.
@@ -40,7 +40,7 @@ class Session:
         self.token_budget = token_budget
         self._on_commit = on_commit
         self.turns: tuple[Turn, ...] = ()
-        self.frame: Frame | None = None
+        self.frames: tuple[Frame, ...] = ()
         self.region: Region | None = None
         self.region_with_frame = False
         self.system_prompt = ""
@@ -48,6 +48,18 @@ class Session:
         self.forgotten = 0
         self.sequence: SequenceCache | None = None
         self.busy = False
+
+    @classmethod
+    def after(cls, turns: tuple[Turn, ...], token_budget: int) -> Session:
+        """A conversation in which these were said before."""
+        session = cls(token_budget=token_budget)
+        session.turns, session.answered = turns, len(turns)
+        return session
+
+    @property
+    def frame(self) -> Frame | None:
+        """The last picture of the question before; None before the first."""
+        return self.frames[-1] if self.frames else None
 
     @contextmanager
     def turn(self) -> Iterator[SequenceCache | None]:

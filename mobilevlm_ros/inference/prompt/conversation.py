@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mobilevlm_ros.errors import QuestionError
+from mobilevlm_ros.inference.arguments import text_list
 from mobilevlm_ros.inference.validate import RESERVED
 from mobilevlm_ros.processing.prompt_template import Template, image_question
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN, Tokenizer
@@ -20,6 +22,33 @@ class Turn:
 
     question: str
     answer: str
+
+
+MAX_HISTORY = 256
+"""Texts in a history that a client keeps, and characters in one: far above what a context holds."""
+
+MAX_SAID = 20_000
+
+
+def turns_of(history: Sequence[str]) -> tuple[Turn, ...]:
+    """The turns of question, answer, question, answer, as a client keeps them.
+
+    Raises QuestionError: an answer is missing, there are too many, or a text cannot be used.
+    """
+    texts = text_list(history, "history")
+    if len(texts) % 2:
+        raise QuestionError(
+            f"history holds {len(texts)} texts: give question, answer, question, answer; it does not hold "
+            "what is asked now"
+        )
+    if len(texts) > MAX_HISTORY:
+        raise QuestionError(f"history holds {len(texts)} texts: give at most {MAX_HISTORY}")
+    for place, text in enumerate(texts):
+        if len(text) > MAX_SAID:
+            raise QuestionError(
+                f"text {place + 1} of history has {len(text)} characters: shorten it to {MAX_SAID}"
+            )
+    return tuple(Turn(question, answer) for question, answer in zip(texts[::2], texts[1::2], strict=True))
 
 
 def compose(
@@ -42,7 +71,7 @@ def compose(
     """
     if system_prompt:
         template = template.with_system(system_prompt)
-    said: list[tuple[str, str | None]] = [(turn.question, unmarked(turn.answer)) for turn in turns]
+    said: list[tuple[str, str | None]] = [(unmarked(turn.question), unmarked(turn.answer)) for turn in turns]
     (first, reply), *rest = [*said, (question, None)]
     text = template.render([(image_question(first, len(images)), reply), *rest])
     digests = iter(images)

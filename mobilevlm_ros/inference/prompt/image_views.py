@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.bundle import Aspect
 from mobilevlm_ros.inference.types import Frame, Region
-from mobilevlm_ros.inference.validate import check_region
+from mobilevlm_ros.inference.validate import MAX_FRAMES, check_region
 from mobilevlm_ros.processing.image import prepare
 
-KEPT_VIEWS = 8
+KEPT_VIEWS = MAX_FRAMES
 """Prepared pictures kept, 340 kB each at 336 x 336 (and not the frames they were made of): the same frame is
 asked about by several at once."""
 
