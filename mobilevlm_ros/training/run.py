@@ -115,6 +115,8 @@ def _train(recipe: Recipe, run: Path, resume: bool, dry_run: bool, bar: bool, pr
         raise TrainingError(f"{error}. {_last_good(run)}") from error
     except (RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
+        if processes.many and isinstance(error, RuntimeError):  # what gloo and NCCL raise when a peer is gone
+            reason = f"another process of the run ended, or could not be reached ({reason})"
         raise TrainingError(f"the run stopped: {reason}. {_last_good(run)}") from error
     _finish(trainer, start, run, report)
     return 0

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,44 @@ def test_two_processes_equal_one_and_read_each_others_checkpoints(
     forget(3)
     assert main(["train", *resume]) == 0  # the last step by one process, from the checkpoint of two
     same()
+
+
+def test_a_killed_process_ends_the_others_which_say_how_to_go_on(tiny_run: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    many = ["batch.accumulation=1", "schedule.steps=400", "schedule.epochs=100", "run.save_every=2"]
+    words = ["train", "instruct", *tiny_run, *(w for s in many for w in ("--set", s)), "-o", str(run)]
+    port = str(free_port())
+    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "mobilevlm_ros.cli", *words],
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        deadline = time.monotonic() + 200
+        while len(list_checkpoints(run)) < 2 and ranks[0].poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        ranks[1].kill()
+        error = ranks[0].communicate(timeout=120)[1].splitlines()[-1]
+    finally:
+        for process in ranks:
+            process.kill()
+            process.communicate()
+    assert ranks[0].returncode == 1, error
+    assert "another process of the run ended" in error and "--resume" in error
+    last = list_checkpoints(run)[-1]
+    assert last.name in error, "the checkpoint that it names is the last whole one"
+
+
+def free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        port: int = opened.getsockname()[1]
+        return port
 
 
 def test_loss_that_is_not_finite_stops_with_the_way_back(
