@@ -70,12 +70,13 @@ class Searcher:
         exact: vectors by NumPy even where sqlite-vec is there.
 
     Attributes:
+        vectors: as given.
         engine: what looks for vectors: 'sqlite-vec' or 'numpy'.
     """
 
     def __init__(self, store: MemoryStore, vectors: TextVectors | None = None, exact: bool = False) -> None:
         self._store = store
-        self._vectors = vectors
+        self.vectors = self._vectors = vectors
         self._nearest = Nearest(store.connection, exact)
         self.engine = self._nearest.engine
 
@@ -83,6 +84,14 @@ class Searcher:
     def uses_vectors(self) -> bool:
         """Whether the memory's vectors are of this model; else words alone are searched."""
         return self._vectors is not None and self._store.vector_name == self._vectors.name
+
+    def size(self) -> tuple[int, int]:
+        """How many records there are, and the stamp of the oldest."""
+        return self._store.size()
+
+    def close(self) -> None:
+        """Close the memory."""
+        self._store.close()
 
     def search(self, query: Query) -> list[Match]:
         """What matches, best first; without a text the newest first. A question for the last (first) time

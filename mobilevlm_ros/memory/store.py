@@ -30,6 +30,9 @@ APPLICATION_ID = 0x4D564C4D
 LOCK_WAIT = 5.0
 """Seconds that a writer waits for another one."""
 
+_AT_ONCE = 500
+"""Records that are forgotten in one transaction: nobody waits long for it, and the log stays small."""
+
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE texts (
@@ -191,8 +194,7 @@ class MemoryStore:
         found = run("SELECT id FROM texts WHERE searched = ? AND shown = ?", key).fetchone()
         if found is not None:
             return int(found[0])
-        text_id = run("INSERT INTO texts (searched, shown) VALUES (?, ?)", key).lastrowid
-        assert text_id is not None
+        text_id = int(run("INSERT INTO texts (searched, shown) VALUES (?, ?)", key).lastrowid or 0)
         if vectors is not None:
             run("INSERT INTO vectors VALUES (?, ?)", (text_id, vectors.packed(record.searched)))
         return text_id
@@ -243,24 +245,28 @@ class MemoryStore:
         so many bytes; how many records went. 0: no bound.
         """
         gone = 0
-        if kept_before_ns:
-            gone += self._delete("kept_ns < ?", kept_before_ns)
-        while most_bytes and self.used_bytes > most_bytes:
-            count, _ = self.size()
-            some = "id IN (SELECT id FROM records ORDER BY id LIMIT ?)"  # ids rise in the order of keeping
-            removed = self._delete(some, max(1, count // 10))
-            if not removed:
-                break
+        while kept_before_ns and (removed := self._delete("kept_ns < ?", kept_before_ns)):
+            gone += removed
+        while most_bytes and self.used_bytes > most_bytes and (removed := self._delete("id > ?", 0)):
             gone += removed
         return gone
 
     def _delete(self, condition: str, value: int) -> int:
+        """Forgets up to _AT_ONCE of the oldest records for which a condition holds, and texts without any."""
         run = self.connection.execute
         with self.transaction():
-            gone = run(f"DELETE FROM records WHERE {condition}", (value,)).rowcount
-            if gone:
-                run("DELETE FROM texts WHERE id NOT IN (SELECT text_id FROM records)")
-        return int(gone)
+            rows = run(  # ids rise in the order of keeping
+                f"SELECT id, text_id FROM records WHERE {condition} ORDER BY id LIMIT ?",  # nosec B608: constants
+                (value, _AT_ONCE),
+            ).fetchall()
+            for record_id, _ in rows:
+                run("DELETE FROM records WHERE id = ?", (record_id,))
+            for text_id in {row[1] for row in rows}:
+                run(
+                    "DELETE FROM texts WHERE id = ? AND NOT EXISTS (SELECT 1 FROM records WHERE text_id = ?)",
+                    (text_id, text_id),
+                )
+        return len(rows)
 
 
 def _storable(record: Record) -> Record:

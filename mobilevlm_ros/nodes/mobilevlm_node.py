@@ -29,6 +29,7 @@ from mobilevlm_ros.nodes.publishers import diagnostics
 from mobilevlm_ros.nodes.publishers.periodic import PeriodicPublishers
 from mobilevlm_ros.nodes.self_test import self_test_steps
 from mobilevlm_ros.nodes.services.ask_server import AskServer
+from mobilevlm_ros.nodes.services.memory_server import MemoryServer
 from mobilevlm_ros.nodes.services.reload_server import Reloader
 from mobilevlm_ros.ros import spin as running
 from mobilevlm_ros.ros.delivery import Redelivery
@@ -93,6 +94,7 @@ class MobileVLMNode(LifecycleNode):
         self._bundle_watch = BundleWatch(self.get_logger().warning)
         self._redelivery = Redelivery(self)
         self.ask_server = AskServer(self, self.node_state, self._redelivery)
+        self._memory = MemoryServer(self, self.node_state)
         self._reloader = Reloader(self, self.node_state, self._on_swapped)
         self._periodic: PeriodicPublishers | None = None
         self._ticker: Any = None
@@ -115,14 +117,16 @@ class MobileVLMNode(LifecycleNode):
             if wrong := self._declared.problems():
                 raise Refused(Status.NOT_ACTIVE, "; ".join(wrong))
             self._read_monitors()
+            self._memory.open()
             loaded = load_bundle(read_settings(self))
         except BaseException as error:
+            self._memory.close()
             return self._refuse("configured", contained(error))
         model = ModelManager(loaded, self.get_parameter("queue_size").value)
         self.node_state.model = model
         self.node_state.status = Status(code=Status.NOT_ACTIVE, message=_INACTIVE)
         self.ask_server.reset()
-        self._periodic = PeriodicPublishers(self, model, self.ask_server, self._monitors_file)
+        self._periodic = PeriodicPublishers(self, model, self.ask_server, self._monitors_file, self._memory)
         self.get_logger().info(
             f"loaded {loaded.model_id} in {loaded.load_seconds:.1f} s on {loaded.runtime.backend_name} "
             f"({loaded.runtime.reason})"
@@ -186,6 +190,7 @@ class MobileVLMNode(LifecycleNode):
         cameras = list(self.node_state.cameras.values())
         self._stop(_SHUT_DOWN)
         ended = self.node_state.model.close(timeout) if self.node_state.model is not None else True
+        self._memory.close()
         return ended and not self.ask_server.decoding and not any(camera.decoding for camera in cameras)
 
     @property
@@ -244,6 +249,7 @@ class MobileVLMNode(LifecycleNode):
         if self._periodic is not None:
             self._periodic.close(reason)
             self._periodic = None
+        self._memory.close()
         if self.node_state.model is not None:
             self.node_state.model.close()
             self.node_state.model = None

@@ -14,6 +14,9 @@ from mobilevlm_ros.ros.resources import shared_file
 FILES = ("monitors_file", "presets_file")
 """Parameters that name a file that is read and whose mistakes are told."""
 
+WRITTEN = ("memory.file",)
+"""Parameters that name a file that is written."""
+
 LIMIT = 1 << 20
 """Bytes of such a file."""
 
@@ -25,26 +28,29 @@ class AllowedPaths:
     Args:
         directories: the parameter `allowed_paths`.
         files: the files that the node was started with.
+        written: those among them that it writes.
     """
 
-    def __init__(self, directories: Sequence[str], files: Sequence[str]) -> None:
+    def __init__(self, directories: Sequence[str], files: Sequence[str], written: Sequence[str] = ()) -> None:
         shipped = shared_file("config", "monitors.yaml")
         self.named = [path for path in directories if path]
+        self._written_roots = [*self.named, *map(_folder, filter(None, written))]
         self._roots: list[str | Path] = [
             *self.named,
-            *(os.path.dirname(os.path.abspath(expanded(path))) for path in files if path),
+            *map(_folder, filter(None, files)),
             *([shipped.parent] if shipped is not None else []),
         ]
 
     def refusal(self, name: str, path: str) -> str:
         """Why a parameter may not have this path; empty when it may.
 
-        Files must lie in an allowed directory and be regular and small. A bundle must lie in one where
+        Files must lie in an allowed directory and be regular and small; what is written must lie in
+        `allowed_paths`, or beside what the node was started with. A bundle must lie in one where
         `allowed_paths` names any: it is verified before it is used.
         """
-        if not path or (name not in FILES and not (name == "bundle" and self.named)):
+        if not path or (name not in (*FILES, *WRITTEN) and not (name == "bundle" and self.named)):
             return ""
-        if "\0" in path or not is_within(path, self._roots):
+        if "\0" in path or not is_within(path, self._written_roots if name in WRITTEN else self._roots):
             return (
                 f"{name} is {path!r}, outside the directories that may be named over the graph: put it "
                 "beside the one that the node was started with, or start the node with its directory in "
@@ -56,3 +62,7 @@ class AllowedPaths:
             except ConfigurationError as error:
                 return str(error)
         return ""
+
+
+def _folder(path: str) -> str:
+    return os.path.dirname(os.path.abspath(expanded(path)))

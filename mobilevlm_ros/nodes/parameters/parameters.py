@@ -17,8 +17,9 @@ from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from mobilevlm_ros.nodes.parameters.allowed_paths import FILES, AllowedPaths
-from mobilevlm_ros.nodes.parameters.table import SPECS, Spec
+from mobilevlm_ros.nodes.parameters.allowed_paths import FILES, WRITTEN, AllowedPaths
+from mobilevlm_ros.nodes.parameters.spec import Spec
+from mobilevlm_ros.nodes.parameters.table import SPECS
 
 _BY_NAME = {spec.name: spec for spec in SPECS}
 
@@ -48,8 +49,9 @@ class Parameters:
         self._unusable: dict[str, str] = {}  # by name: why the value it was started with could not be taken
         for spec in SPECS:
             self._declare(spec)
-        value = {name: node.get_parameter(name).value for name in ("allowed_paths", *FILES)}
-        self.allowed = AllowedPaths(value["allowed_paths"], [value[name] for name in FILES])
+        value = {name: node.get_parameter(name).value for name in ("allowed_paths", *FILES, *WRITTEN)}
+        files, written = ([value[name] for name in names] for names in (FILES, WRITTEN))
+        self.allowed = AllowedPaths(value["allowed_paths"], files, written)
         # After the declarations: `problems` tells what is wrong with the values they come with.
         node.add_on_set_parameters_callback(self._on_set)
 

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.expand_topic_name import expand_topic_name
@@ -15,31 +13,11 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 from mobilevlm_ros.errors import ConfigurationError, QuestionError
 from mobilevlm_ros.inference.assistant import CAPTION_PROMPT
 from mobilevlm_ros.inference.validate import MAX_QUESTION, MAX_TOKENS, check_system_prompt, clean_text
+from mobilevlm_ros.nodes.parameters.spec import MEMORY, Spec
 from mobilevlm_ros.ros.image_encodings import parse_encodings
 
 LONGEST_QUESTION = 100_000
 """Upper bound of max_question_length, characters."""
-
-
-@dataclass(frozen=True)
-class Spec:
-    """One parameter.
-
-    Attributes:
-        live: a change takes effect at once; otherwise only while the node is unconfigured.
-        bounds: lowest and highest value.
-        choices: the only values.
-        check: why a value cannot be used, as a sentence that begins with the parameter's name; '' when it
-            can. For what bounds and choices do not say.
-    """
-
-    name: str
-    default: Any
-    description: str
-    live: bool = False
-    bounds: tuple[float, float] | None = None
-    choices: tuple[str, ...] = ()
-    check: Callable[[Any], str] | None = None
 
 
 def _check_cameras(names: Sequence[str]) -> str:
@@ -248,6 +226,7 @@ SPECS = (
         "path too, reads it again.",
         live=True,
     ),
+    *MEMORY,
     # ---- reports
     Spec(
         "annotated_rate",

@@ -52,10 +52,11 @@ class Captioner:
         made: captions published.
         dropped: captions that gave way to something more urgent, or found the queue full.
         skipped: pictures that showed nothing new.
+        on_caption: called, on the inference thread, with each caption: frame, answer, model id.
 
     Args:
         statistics: is told about each caption.
-        listeners: how many others want captions (of the annotated image).
+        listeners: how many others want captions (of the annotated image, of the memory).
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Captioner:
         self._model = model
         self._statistics = statistics
         self._other_listeners = listeners
+        self.on_caption: Callable[[Frame, Answer, str], None] | None = None
         self._captions = node.create_publisher(Caption, "~/captions", 10)
         self._texts = node.create_publisher(String, "~/caption_text", 10)
         self._subjects: dict[str, _Subject] = {}
@@ -170,6 +172,8 @@ class Captioner:
         if not self._subjects or not answer.text:
             return
         self.made += 1
+        if self.on_caption is not None:
+            self.on_caption(made.frame, answer, made.loaded.model_id)
         if self._texts.get_subscription_count():
             camera = made.frame.camera
             self._texts.publish(String(data=f"{camera}: {answer.text}" if camera else answer.text))

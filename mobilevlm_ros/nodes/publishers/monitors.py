@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, time_ns
 from typing import Any
@@ -72,6 +72,8 @@ class Monitors:
     Attributes:
         evaluations: that gave a probability.
         dropped: batches that gave way to questions.
+        on_change: called with each monitor that was raised or cleared: the frame, its name and question,
+            whether it was raised, how probable that is, the model id.
     """
 
     def __init__(self, node: Node, model: ModelManager, statistics: InferenceMetrics) -> None:
@@ -82,6 +84,7 @@ class Monitors:
         self._lock = threading.RLock()
         self._watches: list[Watch] = []
         self._running: set[str] = set()  # cameras with a batch on its way
+        self.on_change: Callable[[Frame, str, str, bool, float, str], None] | None = None
         self.evaluations = self.dropped = 0
 
     @property
@@ -235,9 +238,16 @@ class Monitors:
         message.model_id = model_id
         if changed:
             self._log(watch)
+            self._changed(watch, frame, model_id)
             if watch.monitor.evidence:
                 message.evidence = jpeg_message(frame.image, message.header)
         self._publish(watch, message)
+
+    def _changed(self, watch: Watch, frame: Frame, model_id: str) -> None:
+        raised = watch.state is State.RAISED
+        if self.on_change is not None and watch.state is not State.UNKNOWN:
+            sure = watch.probability if raised else 1.0 - watch.probability
+            self.on_change(frame, watch.monitor.name, watch.monitor.question, raised, sure, model_id)
 
     def _cannot_tell(self, watch: Watch, status: Status) -> None:
         """The state becomes UNKNOWN; published once per reason."""

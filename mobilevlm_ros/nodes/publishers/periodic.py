@@ -17,6 +17,7 @@ from mobilevlm_ros.nodes.publishers.captions import Captioner
 from mobilevlm_ros.nodes.publishers.metrics import MetricsReporter
 from mobilevlm_ros.nodes.publishers.monitors import Monitors
 from mobilevlm_ros.nodes.services.ask_server import AskServer
+from mobilevlm_ros.nodes.services.memory_server import MemoryServer
 
 
 class PeriodicPublishers:
@@ -28,20 +29,30 @@ class PeriodicPublishers:
     """
 
     def __init__(
-        self, node: Node, model: ModelManager, ask_server: AskServer, monitors_file: MonitorsFile
+        self,
+        node: Node,
+        model: ModelManager,
+        ask_server: AskServer,
+        monitors_file: MonitorsFile,
+        memory: MemoryServer,
     ) -> None:
         self._node = node
+        self._model = model
+        self._memory = memory
         self._cameras: Mapping[str, Camera] = {}
         self._monitors_file = monitors_file
         self.statistics = InferenceMetrics()
-        self.captioner = Captioner(node, model, self.statistics, lambda: self._annotated.listeners)
+        self.captioner = Captioner(node, model, self.statistics, self._caption_listeners)
+        self.captioner.on_caption = memory.caption
         self.monitors = Monitors(node, model, self.statistics)
+        self.monitors.on_change = memory.monitor
         self._annotated = AnnotatedImages(node, ask_server, self.captioner, self.monitors)
         self._metrics = MetricsReporter(
             node, model, ask_server, self.captioner, self.monitors, self.statistics
         )
         self._ask_server = ask_server
         ask_server.on_answer = self.statistics.question
+        ask_server.on_camera_answer = memory.answer
 
     def start(self, cameras: Mapping[str, Camera], monitors: Sequence[Monitor]) -> None:
         """Begin to work on these cameras."""
@@ -59,7 +70,7 @@ class PeriodicPublishers:
 
     def close(self, reason: str) -> None:
         """Remove the topics."""
-        self._ask_server.on_answer = None
+        self._ask_server.on_answer = self._ask_server.on_camera_answer = None
         self._cameras = {}
         self.captioner.close()
         self.monitors.close(reason)
@@ -78,6 +89,10 @@ class PeriodicPublishers:
         self.captioner.tick()
         self._annotated.tick(self._cameras)
         self._metrics.tick(self._cameras)
+        self._memory.tick(self._model)
+
+    def _caption_listeners(self) -> int:
+        return self._annotated.listeners + self._memory.listeners
 
     def _change_monitors(self) -> None:
         """Watch with what the parameter's last change has read, if it was changed."""

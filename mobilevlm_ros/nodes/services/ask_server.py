@@ -21,7 +21,7 @@ from rclpy.task import Future
 
 from mobilevlm_ros.errors import Busy, EngineError, MobileVLMError, RequestTimeout
 from mobilevlm_ros.inference.job import Priority
-from mobilevlm_ros.inference.types import Answer
+from mobilevlm_ros.inference.types import Answer, Frame
 from mobilevlm_ros.nodes.node_state import NodeState
 from mobilevlm_ros.nodes.services.client_watch import ClientWatch
 from mobilevlm_ros.nodes.services.frame_queue import FrameQueue
@@ -60,12 +60,14 @@ class AskServer:
         last_latency: seconds from arrival to answer of the last answered question.
         exchanges: by camera, the last question about one of its frames and the answer.
         on_answer: called with each answer and the seconds since its request arrived.
+        on_camera_answer: called with each answer about a camera: frame, question, answer, model id.
     """
 
     def __init__(self, node: Node, node_state: NodeState, redelivery: Redelivery) -> None:
         self._node = node
         self._node_state = node_state
         self.on_answer: Callable[[Answer, float], None] | None = None
+        self.on_camera_answer: Callable[[Frame, str, Answer, str], None] | None = None
         self._contexts: dict[object, RequestContext] = {}  # by goal id, or anything unique
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._group = ReentrantCallbackGroup()  # many requests may wait at once
@@ -211,6 +213,9 @@ class AskServer:
                 reply = outcome.text or f"not sure: {outcome.best_guess}"
                 exchange = Exchange(question.request.question, reply, outcome.confidence, monotonic())
                 self.exchanges[question.camera.name] = exchange
+                if self.on_camera_answer is not None and pending is not None and pending.frame is not None:
+                    asked = question.request.question
+                    self.on_camera_answer(pending.frame, asked, outcome, pending.loaded.model_id)
             if self.on_answer is not None:
                 self.on_answer(outcome, result.latency.total)
 
