@@ -33,8 +33,10 @@ FUSION = 60
 LEAST_SCORE = 0.3
 """What agrees less is not returned."""
 
-GOOD_SHARE = 0.95
-"""Of the best score: what counts as found where the newest or oldest is asked for."""
+GOOD_SHARE, GOOD_SCORE = 0.95, 0.55
+"""Share of the best score, and score, from which something counts as found where the newest or oldest is
+asked for: of two wanted words both, so that a white ball does not pass for the last red one.
+"""
 
 SAME_SIGHT = 10_000_000_000
 """Nanoseconds: equal texts of one camera nearer to each other than this are one sight; the newest of each
@@ -191,9 +193,10 @@ class Searcher:
         return [self._match(row, 0.0, query) for row in rows]
 
     def _by_time(self, texts: Sequence[_Scored], query: Query, oldest: bool) -> list[Match]:
-        if not texts:
+        least = max(GOOD_SCORE, GOOD_SHARE * max((t.score for t in texts), default=0.0))
+        good = {t.text_id: t.score for t in texts if t.score >= least}
+        if not good:
             return []
-        good = {t.text_id: t.score for t in texts if t.score >= GOOD_SHARE * texts[0].score}
         condition, values = _filters(query)
         order = "ASC" if oldest else "DESC"
         rows = self._store.connection.execute(
