@@ -19,7 +19,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 export $(if $(filter kilted,$(ROS)),FASTDDS,FASTRTPS)_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint pytest node camera ask setup check-install clean
+.PHONY: help demo test lint pytest node camera ask setup check-install docs clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -52,6 +52,10 @@ lint: ## ruff, mypy, the import rules and bandit alone
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit -q -c tools/bandit.yaml -r mobilevlm_ros tools benchmarks examples launch setup.py
+
+docs: ## the documentation's site, in build/site; a dead link fails
+	@$(SETUP) test $(ROS) $(VENV)
+	$(BIN)/mkdocs build --strict
 
 setup: ## make the environment, and nothing else
 	@$(SETUP) run $(ROS) $(VENV)

@@ -81,6 +81,9 @@ def data_files() -> "list[tuple[str, list[str]]]":
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
     ]
+    # The command that is typed without `ros2 run`. colcon puts bin/ on the PATH; pip makes its own there.
+    if {"install", "develop", "symlink_data"} & set(sys.argv) and "bdist_wheel" not in sys.argv:
+        files.append(("bin", ["resource/bin/mobilevlm"]))
     for top in SHARED:
         for folder, _, names in os.walk(top):
             found = sorted(os.path.join(folder, n) for n in names if not n.endswith((".pyc", ".md")))

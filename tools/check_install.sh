@@ -100,6 +100,8 @@ workspace() ( # CASE ARGUMENT...: colcon build, then try it
   echo "built in $((SECONDS - before)) s"
   # shellcheck disable=SC1091
   set +u && source install/setup.bash && set -u
+  [ "$(command -v mobilevlm)" = "$ws/install/mobilevlm_ros/bin/mobilevlm" ] || fail "mobilevlm is not on the PATH"
+  mobilevlm help ask >/dev/null
   try_it "$ws/install/mobilevlm_ros/lib/mobilevlm_ros"
 )
 

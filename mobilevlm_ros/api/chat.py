@@ -55,7 +55,8 @@ class Chat:
             options: see `AskOptions`.
 
         Raises:
-            As `MobileVLM.ask`; Busy while another question of this conversation is under way.
+            Busy: another question of this conversation is under way.
+            MobileVLMError: as `MobileVLM.ask`.
         """
         return self.stream(question, image, **options).wait()
 

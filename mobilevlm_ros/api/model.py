@@ -123,7 +123,7 @@ class MobileVLM:
             options: for all questions that are given as text.
 
         Raises:
-            As `ask`.
+            MobileVLMError: as `ask`.
         """
         if isinstance(questions, (str, Request)):
             raise QuestionError(
