@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from mobilevlm_ros.errors import CheckpointError, CheckpointOutputError
+from mobilevlm_ros.files.atomic import write_file
 from mobilevlm_ros.files.atomic_directory import DirectoryKind
 from mobilevlm_ros.files.json_fields import read_json
 
@@ -54,6 +58,17 @@ def writing_tensors(path: Path) -> Iterator[None]:
         raise CheckpointOutputError(
             f"{path} cannot be written: {error}; free space there, or choose another place"
         ) from error
+
+
+def write_torch_file(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Writes tensors as the official code's `torch.save` does, over a file of an earlier try.
+
+    They are in memory twice for a moment: on a full disk torch.save to a file raises a bare RuntimeError.
+    Raises CheckpointOutputError.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(tensors), buffer)
+    write_file(path, buffer.getvalue(), overwrite=True, error=CheckpointOutputError)
 
 
 CHECKPOINT = DirectoryKind("checkpoint", checkpoint_members, CheckpointOutputError)

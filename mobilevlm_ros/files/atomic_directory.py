@@ -98,6 +98,22 @@ def new_directory(path: Path, kind: DirectoryKind, *, overwrite: bool = False) -
             sync(target.parent)
 
 
+def remove_directory(path: Path, kind: DirectoryKind) -> None:
+    """Removes a directory of this kind, whole or not at all; nothing there is fine too.
+
+    Raises the kind's error when it is another, holds files of others, or cannot be removed.
+    """
+    if not os.path.lexists(path):
+        return
+    check_directory(path, kind, overwrite=True)
+    with translated(path, kind.error), workplace(path) as work:
+        moved = work / path.name
+        os.rename(path, moved)
+        if strangers := _strangers(moved, kind.members(moved) or ()):  # put there in the last moment
+            os.rename(moved, path)
+            raise kind.error(f"{path} holds {_listed(strangers)} now, so it stays as it was")
+
+
 def interrupted_replacement(path: Path) -> Path | None:
     """The old directory of a replacement that was killed half-way, when nothing is at `path`."""
     if os.path.lexists(path):

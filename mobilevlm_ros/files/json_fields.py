@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from mobilevlm_ros.errors import CheckpointError, ConfigurationError
+from mobilevlm_ros.files.atomic import write_file
 from mobilevlm_ros.files.small_file import read_small_file
 
 Json = Mapping[str, Any]
@@ -36,6 +37,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} holds a {type(data).__name__}, not an object")
     return data
+
+
+def write_json(path: Path, data: Json, *, overwrite: bool = False) -> None:
+    """A JSON object as a file; what JSON does not know, such as an enumeration's member, as its text. Raises
+    OutputError as `write_file` does."""
+    write_file(path, (json.dumps(data, indent=2, default=str) + "\n").encode(), overwrite=overwrite)
 
 
 def require(condition: bool, message: str) -> None:

@@ -9,7 +9,6 @@ config.json               of the model they make with their base
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mobilevlm_ros.checkpoints.output import write_torch_file
 from mobilevlm_ros.errors import CheckpointError
+from mobilevlm_ros.files.json_fields import write_json
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 from mobilevlm_ros.training.recipe import LoraSettings
 from mobilevlm_ros.training.start import PROJECTOR_PREFIX
@@ -59,17 +60,19 @@ def add_adapters(model: MobileVLM, settings: LoraSettings, seed: int) -> None:
 def save_adapters(
     tensors: dict[str, Tensor], settings: LoraSettings, config: dict[str, Any], base: str, path: Path
 ) -> None:
-    """Writes the four files into the directory `path`. `tensors`: the trained ones, by their names in the
-    model;
-    `config`: the config.json of the model."""
+    """Writes the four files into the directory `path`, over those of an earlier try.
+
+    `tensors`: the trained ones, by their names in the model; `config`: the config.json of the model. Raises
+    OutputError.
+    """
     from peft import LoraConfig
 
     adapters = {
         PREFIX + name.replace(".default.", "."): value for name, value in tensors.items() if ".lora_" in name
     }
     projector = {PREFIX + n: value for n, value in tensors.items() if n.startswith(PROJECTOR_PREFIX)}
-    torch.save(adapters, path / ADAPTER_FILES[0])
-    torch.save(projector, path / PROJECTOR_FILE)
+    write_torch_file(adapters, path / ADAPTER_FILES[0])
+    write_torch_file(projector, path / PROJECTOR_FILE)
     description = LoraConfig(
         r=settings.r,
         lora_alpha=_whole(settings.alpha),
@@ -81,8 +84,8 @@ def save_adapters(
         inference_mode=True,
     ).to_dict()  # type: ignore[no-untyped-call]
     description["target_modules"] = sorted(description["target_modules"])
-    (path / ADAPTER_CONFIG).write_text(json.dumps(description, indent=2, default=str) + "\n")
-    (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_json(path / ADAPTER_CONFIG, description, overwrite=True)
+    write_json(path / "config.json", config, overwrite=True)
 
 
 def is_adapter(path: Path) -> bool:

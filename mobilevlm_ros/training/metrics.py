@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mobilevlm_ros.errors import RecipeError
+from mobilevlm_ros.files.atomic import write_file
 from mobilevlm_ros.training.trainer import Step
 
 METRICS = "metrics.jsonl"
@@ -28,7 +29,7 @@ class Metrics:
         self.run = run
         path = run / METRICS
         kept = [line for line in read_metrics(run) if line["step"] < first]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        write_file(path, "".join(json.dumps(line) + "\n" for line in kept).encode(), overwrite=True)
         self._file = path.open("a")
         self._bar = tqdm(
             total=steps, initial=first, desc="training", unit="step", disable=not bar, file=sys.stderr
@@ -117,7 +118,7 @@ def plot_loss(run: Path) -> Path | None:
     cv2.polylines(image, [place(mean)], False, (160, 80, 20), 2, cv2.LINE_AA)
     _write(image, f"loss over {len(losses)} steps; thick: mean of {window}", (left, height - 12))
     path = run / "loss.png"
-    cv2.imwrite(str(path), image)
+    write_file(path, cv2.imencode(".png", image)[1].tobytes(), overwrite=True)
     return path
 
 

@@ -89,6 +89,14 @@ class Processes:
         """A value that may be spread over the processes."""
         return float(value.full_tensor()) if hasattr(value, "full_tensor") else float(value)
 
+    def share(self, text: str) -> str:
+        """The first process's text, on all of them."""
+        if not self.many:
+            return text
+        shared = [text]
+        dist.broadcast_object_list(shared, src=0)
+        return shared[0]
+
     def barrier(self) -> None:
         """Waits until all processes are here."""
         if self.many:

@@ -12,9 +12,11 @@ from safetensors.torch import save_file
 
 from mobilevlm_ros.checkpoints.checkpoint import save
 from mobilevlm_ros.checkpoints.hub import locate
+from mobilevlm_ros.checkpoints.output import CHECKPOINT, METADATA, is_ours, writing_tensors
 from mobilevlm_ros.engine.greedy import decode_greedily
 from mobilevlm_ros.engine.torch.backend import TorchLanguage
 from mobilevlm_ros.errors import CheckpointError, RecipeError
+from mobilevlm_ros.files.atomic_directory import new_directory
 from mobilevlm_ros.files.hub_cache import find_clip_directory
 from mobilevlm_ros.files.json_fields import read_json
 from mobilevlm_ros.model.mobilevlm import MobileVLM
@@ -32,16 +34,16 @@ SAMPLE_TOKENS = 40
 
 
 def save_language_model(model: LanguageModel, start: Start, path: Path) -> None:
-    """Writes a language model's checkpoint directory: what `align` starts from."""
-    path.mkdir(parents=True)
+    """Writes a language model's checkpoint directory: what `align` starts from. One that this package has
+    written is replaced. Raises CheckpointError."""
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         del tensors["lm_head.weight"]
-    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
-    (path / "model.safetensors").chmod(0o644)
     description = {**read_json(start.path / "config.json"), "torch_dtype": "float32"}
-    (path / "config.json").write_text(json.dumps(description, indent=2) + "\n")
-    shutil.copyfile(start.tokenizer, path / TOKENIZER)
+    with new_directory(path, CHECKPOINT, overwrite=is_ours(path)) as work, writing_tensors(path):
+        save_file(tensors, work / "model.safetensors", metadata=METADATA)
+        (work / "config.json").write_text(json.dumps(description, indent=2) + "\n")
+        shutil.copyfile(start.tokenizer, work / TOKENIZER)
 
 
 def merge(

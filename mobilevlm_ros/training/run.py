@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import json
 import platform
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,10 @@ import yaml
 from torch.utils.checkpoint import checkpoint
 
 from mobilevlm_ros.checkpoints.checkpoint import save
-from mobilevlm_ros.errors import MobileVLMError, RecipeError, TrainingError
+from mobilevlm_ros.checkpoints.output import write_torch_file
+from mobilevlm_ros.errors import MobileVLMError, OutputError, RecipeError, TrainingError
+from mobilevlm_ros.files.atomic import write_file
+from mobilevlm_ros.files.json_fields import write_json
 from mobilevlm_ros.model.config import MobileVLMConfig
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 from mobilevlm_ros.processing.tokenizer import TOKENIZER
@@ -111,6 +113,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, dry_run: bool, bar: bool, pr
         report(f"going on from step {first}: {kept[-1]}")
     try:
         _loop(trainer, plan, run, first, bar)
+        _finish(trainer, start, run, report)
     except MobileVLMError as error:
         raise TrainingError(f"{error}. {_last_good(run)}") from error
     except (RuntimeError, OSError) as error:
@@ -118,7 +121,6 @@ def _train(recipe: Recipe, run: Path, resume: bool, dry_run: bool, bar: bool, pr
         if processes.many and isinstance(error, RuntimeError):  # what gloo and NCCL raise when a peer is gone
             reason = f"another process of the run ended, or could not be reached ({reason})"
         raise TrainingError(f"the run stopped: {reason}. {_last_good(run)}") from error
-    _finish(trainer, start, run, report)
     return 0
 
 
@@ -126,13 +128,7 @@ def _loop(trainer: Trainer, plan: Plan, run: Path, first: int, bar: bool) -> Non
     processes, settings, steps = trainer.processes, trainer.recipe.run, plan.steps
     ignored = 0
     with (
-        Metrics(
-            run if processes.first else Path("/dev/null"),
-            first,
-            steps,
-            bar=bar,
-            tensorboard=settings.tensorboard,
-        )
+        Metrics(run, first, steps, bar=bar, tensorboard=settings.tensorboard)
         if processes.first
         else _Silent() as metrics
     ):
@@ -200,8 +196,11 @@ def _share_batches(recipe: Recipe, batches: int, processes: int) -> Recipe:
 
 
 def _write_run(run: Path, recipe: Recipe, start: Start, processes: Processes) -> None:
-    run.mkdir(parents=True, exist_ok=True)
-    (run / RECIPE).write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the run folder {run} cannot be made: {error}; name another") from error
+    write_file(run / RECIPE, yaml.safe_dump(recipe.to_dict(), sort_keys=False).encode())
     about = {
         "command": sys.argv,
         "processes": processes.count,
@@ -212,7 +211,7 @@ def _write_run(run: Path, recipe: Recipe, start: Start, processes: Processes) ->
         "python": platform.python_version(),
         "machine": f"{platform.node()} {platform.machine()}",
     }
-    (run / RUN).write_text(json.dumps(about, indent=2) + "\n")
+    write_json(run / RUN, about)
 
 
 def _last_good(run: Path) -> str:
@@ -234,7 +233,7 @@ def _finish(trainer: Trainer, start: Start, run: Path, report: Any) -> None:
         config = {**start.config.to_json_dict(), "mm_vision_tower": start.config.vision_tower}
         base = str(start.path.resolve()) if start.path.is_dir() else recipe.model.path
         save_adapters(tensors, recipe.lora, config, base, run)
-        shutil.copyfile(start.tokenizer, run / TOKENIZER)
+        write_file(run / TOKENIZER, start.tokenizer.read_bytes(), overwrite=True)
         report(f"{run / ADAPTER_CONFIG}: done; now: mobilevlm merge {run} -o CHECKPOINT")
         return
     with torch.device("meta"):
@@ -244,7 +243,7 @@ def _finish(trainer: Trainer, start: Start, run: Path, report: Any) -> None:
     whole.load_state_dict(tensors, assign=True, strict=False)
     if isinstance(whole, MobileVLM):
         projector = {n: v for n, v in tensors.items() if ".mm_projector." in n}
-        torch.save(projector, run / "mm_projector.bin")
+        write_torch_file(projector, run / "mm_projector.bin")
         save(whole, dataclasses.replace(whole.config, own_vision=True), start.tokenizer, run / RESULT)
     else:
         save_language_model(whole, start, run / RESULT)

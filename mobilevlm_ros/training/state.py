@@ -9,9 +9,9 @@ recipe.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,44 +28,59 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from mobilevlm_ros.errors import TrainingError
+from mobilevlm_ros.files.atomic_directory import DirectoryKind, new_directory, remove_directory
+from mobilevlm_ros.training.parallel import Processes
 from mobilevlm_ros.training.trainer import Trainer
 
 CHECKPOINTS = "checkpoints"
+_DONE = "done.json"
 _OPTIONS = StateDictOptions(ignore_frozen_params=True, strict=False)
 
 
 def list_checkpoints(run: Path) -> list[Path]:
     """The complete checkpoints of a run folder, oldest first."""
-    return sorted(path for path in (run / CHECKPOINTS).glob("step-*") if (path / "done.json").is_file())
+    return sorted(path for path in (run / CHECKPOINTS).glob("step-*") if (path / _DONE).is_file())
 
 
 def save_checkpoint(trainer: Trainer, run: Path, step: int, keep: int) -> Path:
     """Writes the state after `step` steps, whole or not at all. Raises TrainingError when the disk takes it
     not."""
     target = run / CHECKPOINTS / f"step-{step:08}"
-    work = target.with_name(f".{target.name}")
     processes = trainer.processes
     try:
-        if processes.first:
-            shutil.rmtree(work, ignore_errors=True)
-            work.mkdir(parents=True)
-        processes.barrier()
-        with warnings.catch_warnings():  # one process needs no process group, and that is meant
-            warnings.simplefilter("ignore")
+        with _written_together(target, step, processes) as work, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # one process needs no process group, and that is meant
             state_dict_saver.save(_state(trainer), checkpoint_id=work, no_dist=not processes.many)
-        processes.barrier()
-        if processes.first:
-            (work / "done.json").write_text(json.dumps({"step": step}))
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(work, target)
-            for old in list_checkpoints(run)[:-keep]:
-                shutil.rmtree(old)
+        for old in list_checkpoints(run)[:-keep] if processes.first else ():
+            remove_directory(old, _CHECKPOINT)
     except (OSError, CheckpointException) as error:
-        if processes.first:
-            shutil.rmtree(work, ignore_errors=True)
         reason = " ".join(str(error).split())[:300]
         raise TrainingError(f"step {step}: the checkpoint {target} cannot be written: {reason}") from error
     return target
+
+
+@contextmanager
+def _written_together(target: Path, step: int, processes: Processes) -> Iterator[Path]:
+    """The directory that all processes write into; the first one makes it, and puts it into its place."""
+    if not processes.first:
+        yield Path(processes.share(""))
+        processes.barrier()
+        return
+    with new_directory(target, _CHECKPOINT, overwrite=True) as work:  # a resumed run writes steps again
+        yield Path(processes.share(str(work)))
+        processes.barrier()
+        (work / _DONE).write_text(json.dumps({"step": step}))
+
+
+def _members(directory: Path) -> frozenset[str] | None:
+    """The files of a checkpoint: ours, and PyTorch's own."""
+    if not (directory / _DONE).is_file():
+        return None
+    torchs = (path.name for path in directory.iterdir() if path.suffix == ".distcp")
+    return frozenset((_DONE, ".metadata", *torchs))
+
+
+_CHECKPOINT = DirectoryKind("training checkpoint", _members)
 
 
 def load_checkpoint(trainer: Trainer, path: Path) -> int:
@@ -75,7 +90,7 @@ def load_checkpoint(trainer: Trainer, path: Path) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             state_dict_loader.load(state, checkpoint_id=path, no_dist=not trainer.processes.many)
-        step = int(json.loads((path / "done.json").read_text())["step"])
+        step = int(json.loads((path / _DONE).read_text())["step"])
     except (OSError, ValueError, KeyError, RuntimeError, CheckpointException) as error:
         reason = " ".join(str(error).split())[:300]
         raise TrainingError(

@@ -5,11 +5,13 @@ begins."""
 import json
 import os
 import re
+import resource
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -76,15 +78,16 @@ def test_killed_run_goes_on_bit_equal(unbroken: Path, tiny_run: list[str], tmp_p
 def test_run_killed_while_it_writes_a_checkpoint(
     unbroken: Path, tiny_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, real = tmp_path / "run", os.replace
+    run, real = tmp_path / "run", os.fsync
 
-    def killed(source: Path, target: Path) -> None:
-        if "step-00000006" in str(target):
+    def killed(descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        if "step-00000006" in path and path.endswith("done.json"):
             raise SystemExit(9)
-        real(source, target)
+        real(descriptor)
 
     with monkeypatch.context() as patched:
-        patched.setattr("mobilevlm_ros.training.state.os.replace", killed)
+        patched.setattr(os, "fsync", killed)
         with pytest.raises(SystemExit):
             main(["train", "lora", *tiny_run, "--set", "lora.r=4", "-o", str(run)])
     goes_on_bit_equal(run, unbroken)
@@ -243,6 +246,50 @@ def test_what_exists_is_not_overwritten(
     assert main(["train", "instruct", *tiny_run, "-o", str(unbroken)]) == 1
     assert "exists; name another run folder" in capsys.readouterr().err
     assert (unbroken / "recipe.yaml").read_bytes() == before
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[int], None]]:
+    """From now on no file may have more bytes than this: the kernel refuses, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [600, 2_500, 40_000])
+def test_a_full_disk_ends_a_run_with_a_sentence_and_a_run_that_can_go_on(
+    size: int,
+    unbroken: Path,
+    tmp_path: Path,
+    full_disk: Callable[[int], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(unbroken, run)
+    shutil.rmtree(list_checkpoints(run)[-1])
+    resume = ["train", "lora", "--resume", "--threads", "1", "--quiet", "-o", str(run)]
+    full_disk(size)
+    code = main(resume)
+    full_disk(resource.RLIM_INFINITY)
+    assert code == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert str(run) in error and "step-00000006; once the cause is mended, --resume" in error
+    assert main(resume) == 0
+    assert losses(run) == losses(unbroken)
+    assert set(adapters(run)) == set(adapters(unbroken))
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "loss.png", "adapter_model.bin", "tokenizer.model"])
+def test_what_is_in_the_way_of_a_result_is_named_and_stays(
+    name: str, unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(unbroken, run)
+    (run / name).unlink()
+    (run / name / "mine").mkdir(parents=True)
+    assert main(["train", "lora", "--resume", "--threads", "1", "--quiet", "-o", str(run)]) == 1
+    assert f"{run / name} is a directory" in capsys.readouterr().err
+    assert (run / name / "mine").is_dir()
 
 
 def test_skipped_samples_are_counted_and_named(
