@@ -19,7 +19,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 export $(if $(filter kilted,$(ROS)),FASTDDS,FASTRTPS)_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint pytest node camera ask setup check-install docs clean
+.PHONY: help demo test lint pytest audit node camera ask setup check-install docs clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -57,6 +57,12 @@ docs: ## the documentation's site, in build/site; a dead link fails
 	@$(SETUP) test $(ROS) $(VENV)
 	$(BIN)/mkdocs build --strict
 
+PUBLISHED := typed,server,mcp,bt,bags,memory
+audit: ## known vulnerabilities of what we bring (asks pypi.org), their licences, and sbom.json (CycloneDX)
+	@$(SETUP) test $(ROS) $(VENV)
+	$(BIN)/python tools/sbom.py --extras $(PUBLISHED) -o sbom.json --requirements $(VENV)/audit.txt
+	$(BIN)/pip-audit --strict --disable-pip --no-deps -r $(VENV)/audit.txt
+
 setup: ## make the environment, and nothing else
 	@$(SETUP) run $(ROS) $(VENV)
 
@@ -64,5 +70,5 @@ check-install: ## install by colcon (plain, again, linked, two packages) and by 
 	@ROS=$(ROS) tools/check_install.sh
 
 clean: ## remove all that was made here, the environments too
-	rm -rf .venv .venv-* build install log dist *.egg-info demo.png .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-* build install log dist *.egg-info demo.png sbom.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
