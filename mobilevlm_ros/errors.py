@@ -1,9 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every error a user can meet. A message names the thing, what was wrong with it, and what to do."""
 
+LONGEST_MESSAGE = 4000
+"""Characters of an error's text, which may quote what a stranger sent; a longer one loses its middle."""
+
+
+def shortened(text: str, length: int) -> str:
+    """The text, its middle left out where it is longer than `length`: the remedy stands at the end."""
+    tail = length // 4
+    return text if len(text) <= length else f"{text[: length - tail - 5]} ... {text[-tail:]}"
+
 
 class MobileVLMError(Exception):
     """Base of all errors raised on purpose by this package."""
+
+    def __str__(self) -> str:
+        return shortened(super().__str__(), LONGEST_MESSAGE)
 
 
 class ImageError(MobileVLMError, ValueError):

@@ -24,6 +24,7 @@ EMBEDDINGS = "embeddings.npy"
 
 Aspect = Literal["pad", "crop"]
 
+_LONGEST_NAME = 255  # bytes: of Linux's file systems
 _OPTIONAL = frozenset(("quality",))  # fields that came after the first bundles
 
 
@@ -139,7 +140,11 @@ def _is_files(value: object) -> bool:
 
 def is_plain_name(name: str) -> bool:
     """Whether it is a name in the bundle's own directory: a manifest must not make us read elsewhere."""
-    return name == Path(name).name and name not in ("", ".", "..") and "\0" not in name
+    try:
+        short = len(name.encode()) <= _LONGEST_NAME
+    except UnicodeEncodeError:  # half of a pair
+        return False
+    return short and name == Path(name).name and name not in ("", ".", "..") and "\0" not in name
 
 
 _IS = {

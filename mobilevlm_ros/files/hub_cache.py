@@ -13,9 +13,10 @@ def find_clip_directory(checkpoint: Path, name: object) -> Path | None:
     if not isinstance(name, str) or not name:
         return None
     beside = checkpoint / name  # an absolute name replaces the checkpoint's path
-    for candidate in (beside, cached_snapshot(name)):
-        if candidate is not None and (candidate / "config.json").is_file():
-            return candidate
+    with suppress(OSError, ValueError):  # no file can have that name
+        for candidate in (beside, cached_snapshot(name)):
+            if candidate is not None and (candidate / "config.json").is_file():
+                return candidate
     return None
 
 
@@ -35,7 +36,7 @@ def cached_snapshot(name: str, revision: str | None = None) -> Path | None:
     """The directory of a repository's revision (branch, tag or commit) in the cache, complete or not."""
     repository = hub_cache() / ("models--" + name.replace("/", "--"))
     commit = revision or "main"
-    with suppress(OSError, UnicodeDecodeError):  # then the revision is a commit
+    with suppress(OSError, ValueError):  # then the revision is a commit
         commit = (repository / "refs" / commit).read_text(encoding="utf-8").strip()
     path = repository / "snapshots" / commit
     return path if path.is_dir() else None

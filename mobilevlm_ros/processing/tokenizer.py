@@ -39,7 +39,8 @@ class Tokenizer:
             )
         try:
             self._sp = SentencePieceProcessor(model_file=str(path))
-        except (RuntimeError, OSError) as error:
+            self._sp.id_to_piece(list(range(self._sp.vocab_size())))
+        except (RuntimeError, OSError, UnicodeDecodeError) as error:  # the last where a piece is no UTF-8
             if path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
                 raise CheckpointError(
                     f"tokenizer {path} only points to the content; fetch it with `git lfs pull`"

@@ -17,6 +17,7 @@ from mobilevlm_ros.errors import (
     RequestCancelled,
     RequestTimeout,
     Unsupported,
+    shortened,
 )
 
 Status.ok = property(lambda status: status.code == Status.OK)
@@ -56,21 +57,15 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
 def status_of(error: BaseException) -> Status:
     """The status message of an error; INTERNAL_ERROR where it is not one of ours."""
     if isinstance(error, Refused):
-        return Status(code=error.code, message=shortened(str(error)))
+        return Status(code=error.code, message=shortened(str(error), MAX_MESSAGE))
     for kind, code in _CODES:
         if isinstance(error, kind):
-            return Status(code=code, message=shortened(str(error)))
+            return Status(code=code, message=shortened(str(error), MAX_MESSAGE))
+    told = shortened(str(error), MAX_MESSAGE)
     return Status(
         code=Status.INTERNAL_ERROR,
-        message=f"unexpected {type(error).__name__}: {shortened(str(error))}; the node's log has the "
-        "details, please report it",
+        message=f"unexpected {type(error).__name__}: {told}; its log has the details: please report it",
     )
-
-
-def shortened(text: str, length: int = MAX_MESSAGE) -> str:
-    """The text, its middle left out where it is longer than `length`: it may quote what a client sent."""
-    tail = length // 4
-    return text if len(text) <= length else f"{text[: length - tail - 5]} ... {text[-tail:]}"
 
 
 def name_of(code: int) -> str:

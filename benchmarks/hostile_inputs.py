@@ -1,0 +1,482 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The entry points of hostile.py: what each is fed, and how its bytes are changed."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import io
+import json
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image as Picture
+
+ROOT = Path(__file__).resolve().parents[1]
+NANO = ROOT / "models" / "nano"
+DATA = ROOT / "test" / "data"
+
+VALUES: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, -1, 7, 2**31, 2**63, 2**64, -(2**63), 10**40, 1e308, -0.0, 1e-320),
+    *("", "x", "\x00", "\ud800", "../../etc/passwd", "/dev/zero", "a" * 5000, "1e400", "NaN", "\u202e"),
+    *([], {}, [[]], [None], {"": ""}, {"a": {"b": [1]}}, [0] * 100, ["x"] * 40),
+)
+WORDS = (
+    b"\x00" * 4,
+    b"\xff" * 4,
+    b"\x7f\xff\xff\xff",
+    b"\x80\x00\x00\x00",
+    b"\x00\x00\x00\x01",
+    b"{",
+    b"}",
+    b'"',
+)
+
+
+def changed_bytes(data: bytes, rng: random.Random) -> bytes:
+    """Some bits, words, cuts, copies and insertions; most often near the beginning, where sizes stand."""
+    made = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
+        size = len(made)
+        if not size:
+            return bytes(rng.randbytes(rng.randrange(64)))
+        at = rng.randrange(min(size, rng.choice((16, 64, 512, size))))
+        kind = rng.randrange(7)
+        if kind == 0:
+            made[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            word = rng.choice(WORDS)
+            made[at : at + len(word)] = word
+        elif kind == 2:
+            made[at : at + 8] = rng.choice((0, 1, 2**31, 2**32, 2**62, 2**64 - 1)).to_bytes(8, "little")
+        elif kind == 3:
+            del made[rng.randrange(size) :]
+        elif kind == 4:
+            del made[at : at + rng.randrange(1, 64)]
+        elif kind == 5:
+            made[at:at] = made[at : at + rng.randrange(1, 64)] * rng.randrange(1, 4)
+        else:
+            made[at:at] = rng.randbytes(rng.randrange(1, 16))
+    return bytes(made)
+
+
+def changed_value(value: Any, rng: random.Random) -> Any:
+    """A document with some of its values, keys or branches replaced."""
+    made = copy.deepcopy(value)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        holders = list(_holders(made))
+        if not holders:
+            return rng.choice(VALUES)
+        holder, key = rng.choice(holders)
+        kind = rng.randrange(6)
+        if kind == 0:
+            del holder[key]
+        elif kind == 1 and isinstance(holder, dict):
+            holder[rng.choice(("x", "", "\ud800", "__class__", "a" * 300))] = holder.pop(key)
+        elif kind == 2:
+            other, where = rng.choice(holders)
+            holder[key] = copy.deepcopy(other[where])
+        else:
+            holder[key] = copy.deepcopy(rng.choice(VALUES))
+    return made
+
+
+def _holders(value: Any) -> Any:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in list(items):
+        yield value, key
+        yield from _holders(inner)
+
+
+def changed_text(document: Any, dump: Callable[[Any], str], rng: random.Random) -> bytes:
+    """A document, changed as a value (most often) or as bytes."""
+    if rng.random() < 0.25:
+        return changed_bytes(dump(document).encode("utf-8", "surrogatepass"), rng)
+    return dump(changed_value(document, rng)).encode("utf-8", "surrogatepass")
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry point: `run(rng)` feeds it once and raises what it raises."""
+
+    name: str
+    what: str
+    run: Callable[[random.Random], object]
+    threads: bool = False
+    """Whether it starts some: such a process must not be forked afterwards."""
+
+
+@cache
+def _folder_of(process: int) -> Path:
+    return Path(tempfile.mkdtemp(prefix="hostile-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+
+
+def _folder() -> Path:
+    """A folder of this process."""
+    return _folder_of(os.getpid())
+
+
+def clean() -> None:
+    shutil.rmtree(_folder(), ignore_errors=True)
+
+
+def _file(name: str, data: bytes) -> Path:
+    path = _folder() / name
+    path.write_bytes(data)
+    return path
+
+
+# ---- pictures
+
+
+@cache
+def _pictures() -> list[bytes]:
+    from mobilevlm_ros.simulation.render import observe
+    from mobilevlm_ros.simulation.scene_sampler import sample_scene
+
+    made = []
+    for kind, options in (
+        *(("JPEG", {"quality": q, "progressive": p}) for q in (50, 95) for p in (True, False)),
+        *(
+            ("PNG", {}),
+            ("WEBP", {"lossless": True}),
+            ("WEBP", {"quality": 60}),
+            ("GIF", {}),
+            ("BMP", {}),
+            ("TIFF", {}),
+        ),
+    ):
+        held = io.BytesIO()
+        Picture.fromarray(observe(sample_scene(len(made)), 0.0, 96, 64).image).save(held, kind, **options)
+        made.append(held.getvalue())
+    return made
+
+
+def pictures(rng: random.Random) -> object:
+    from mobilevlm_ros.processing.image_decoder import decode_image
+
+    made = decode_image(changed_bytes(rng.choice(_pictures()), rng))
+    assert made.ndim == 3 and made.shape[2] == 3 and made.dtype == np.uint8
+    return made
+
+
+def image_messages(rng: random.Random) -> object:
+    from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
+    from mobilevlm_ros.ros.image_encodings import LAYOUTS
+
+    if rng.random() < 0.3:
+        kind = rng.choice(
+            ("jpeg", "png", "rgb8; jpeg compressed bgr8", "16UC1; png compressedDepth", "", "x" * 999)
+        )
+        data = changed_bytes(rng.choice(_pictures()), rng)
+        return compressed_to_rgb(SimpleNamespace(format=kind, data=data))
+    encoding = rng.choice([*LAYOUTS, "", "rgb", "8UC", "32FC1", "64FC9999", "\x00", "bayer_xxxx16"])
+    sizes = (0, 1, 2, 3, 7, 16, 2**16, 2**31, 2**32 - 1)
+    width, height = rng.choice(sizes), rng.choice(sizes)
+    step = rng.choice((0, 1, width, 3 * width, 2 * width + 1, 2**32 - 1))
+    length = rng.choice((0, 1, 48, step * height, step * height + 1))
+    data = rng.randbytes(min(length, 4096))
+    message = SimpleNamespace(
+        width=width,
+        height=height,
+        encoding=encoding,
+        step=step,
+        is_bigendian=rng.choice((0, 1, 255)),
+        data=data,
+    )
+    return image_to_rgb(message)
+
+
+# ---- what is asked
+
+_ALPHABET = "aé 漢🙂\u202e\u0000\u001b\ud800\n</s><s><image>\ufeff\u0301{}[]\"'\\1"
+
+
+def _words(rng: random.Random) -> str:
+    return "".join(rng.choice(_ALPHABET) for _ in range(rng.choice((0, 1, 5, 40, 3000))))
+
+
+@cache
+def _tokenizer() -> Any:
+    from mobilevlm_ros.processing.tokenizer import Tokenizer
+
+    return Tokenizer(NANO / "tokenizer.model")
+
+
+def questions(rng: random.Random) -> object:
+    from mobilevlm_ros.api.options import request_of
+
+    options: dict[str, Any] = {}
+    for name in ("choices", "stop"):
+        if rng.random() < 0.4:
+            options[name] = [_words(rng) for _ in range(rng.choice((0, 1, 2, 5, 300)))]
+    for name in (
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "seed",
+        "repetition_penalty",
+        "abstain_threshold",
+        "region",
+    ):
+        if rng.random() < 0.3:
+            options[name] = rng.choice(VALUES)
+    if rng.random() < 0.2:
+        options["answer_format"] = rng.choice(
+            ("integer", "number", "choice_list", "json", "regex", "x", None, 7)
+        )
+    request = request_of(_words(rng) if rng.random() < 0.8 else "Is it?", options)
+    return _tokenizer().encode_prompt(request.question)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "a": {"type": "integer", "minimum": 0},
+        "b": {"enum": ["x", "y"]},
+        "c": {"$ref": "#/$defs/d"},
+    },
+    "required": ["a"],
+    "$defs": {
+        "d": {"type": "array", "items": {"anyOf": [{"type": "string", "pattern": "^a+$"}, {"type": "null"}]}}
+    },
+}
+
+
+def schemas(rng: random.Random) -> object:
+    from mobilevlm_ros.inference.structured.conformance import check_schema
+    from mobilevlm_ros.inference.structured.formats import read_schema
+    from mobilevlm_ros.inference.structured.schema import closed
+    from mobilevlm_ros.inference.types import AnswerFormat, Request
+    from mobilevlm_ros.inference.validate import check_request
+
+    text = changed_text(SCHEMA, as_json, rng).decode("utf-8", "replace")
+    form = AnswerFormat("json", json_schema=text)
+    check_request(Request("Is it?", answer_format=form))
+    schema = read_schema(form)
+    check_schema(schema)
+    return closed(schema)
+
+
+# ---- configuration
+
+
+def _yaml(file: str, load: str, module: str) -> Callable[[random.Random], object]:
+    @cache
+    def document() -> Any:
+        return yaml.safe_load((ROOT / "config" / file).read_text())
+
+    def run(rng: random.Random) -> object:
+        loader = getattr(__import__(module, fromlist=[load]), load)
+        dump = lambda value: yaml.safe_dump(value, allow_unicode=True)  # noqa: E731
+        try:
+            data = changed_text(document(), dump, rng)
+        except (yaml.YAMLError, RecursionError):  # a value that YAML cannot say
+            return None
+        return loader(_file(file, data))
+
+    return run
+
+
+@cache
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def _bundle() -> Path:
+    path = _folder() / "bundle"
+    if not path.is_dir():
+        shutil.copytree(NANO / "bundle", path)
+    return path
+
+
+def manifests(rng: random.Random) -> object:
+    from mobilevlm_ros.engine.bundle import Bundle
+
+    data = changed_text(_json(NANO / "bundle" / "bundle.json"), as_json, rng)
+    (_bundle() / "bundle.json").write_bytes(data)
+    return Bundle.open(_bundle())
+
+
+def configs(rng: random.Random) -> object:
+    from mobilevlm_ros.model.config import MobileVLMConfig
+
+    data = changed_text(_json(DATA / "parity" / "ckpt" / "tiny-ldpnetv2" / "config.json"), as_json, rng)
+    return MobileVLMConfig.from_directory(_file("config.json", data).parent)
+
+
+# ---- files of weights
+
+
+def ggufs(rng: random.Random) -> object:
+    from mobilevlm_ros.checkpoints.gguf.file import GGUFFile
+
+    file = GGUFFile(_file("x.gguf", changed_bytes((DATA / "gguf" / "types.gguf").read_bytes(), rng)))
+    return [file.array(name) for name in list(file.tensors)[:3]]
+
+
+@cache
+def _safetensors() -> bytes:
+    from safetensors.numpy import save
+
+    return bytes(save({name: np.ones((4, 4), np.float32) for name in ("a.weight", "b.weight", "c.bias")}))
+
+
+def weights(rng: random.Random) -> object:
+    from mobilevlm_ros.checkpoints.tensor_reader import CheckpointReader
+
+    folder = _folder() / "weights"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    if rng.random() < 0.7:
+        (folder / "model.safetensors").write_bytes(changed_bytes(_safetensors(), rng))
+    else:
+        (folder / "pytorch_model.bin").write_bytes(changed_bytes(_bin(), rng))
+    reader = CheckpointReader(folder)
+    return [reader.tensor(name) for name in reader.keys()]  # noqa: SIM118
+
+
+@cache
+def _bin() -> bytes:
+    import torch
+
+    held = io.BytesIO()
+    torch.save({name: torch.ones(4, 4) for name in ("a.weight", "b.bias")}, held)
+    return held.getvalue()
+
+
+def tokenizers(rng: random.Random) -> object:
+    from mobilevlm_ros.processing.tokenizer import Tokenizer
+
+    made = Tokenizer(_file("tokenizer.model", changed_bytes((NANO / "tokenizer.model").read_bytes(), rng)))
+    return made.encode("Is there a ball?"), [made.piece(token) for token in range(made.vocab_size)]
+
+
+# ---- HTTP
+
+
+class ServerError(Exception):
+    """The server answered 500, or not at all."""
+
+
+CHAT = {
+    "model": "nano",
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "Is it?"}, {"type": "image_url", "image_url": {"url": ""}}],
+        },
+    ],
+    "max_tokens": 2,
+    "temperature": 0,
+    "stop": ["x"],
+    "stream": False,
+    "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}},
+}
+
+
+@cache
+def _app() -> Any:
+    from mobilevlm_ros.engine.runtime import load_runtime
+    from mobilevlm_ros.server.http.app import make_app
+    from mobilevlm_ros.server.http.limits import Limits
+    from mobilevlm_ros.server.local_service import LocalService
+
+    service = LocalService(load_runtime(NANO / "bundle", "onnxruntime-cpu", threads=1))
+    return make_app(service, Limits(rate=10**6))
+
+
+def requests(rng: random.Random) -> object:
+    paths = ("/v1/chat/completions",) * 6 + (
+        "/v1/models",
+        "/healthz",
+        "/",
+        "/metrics",
+        "/x\x00",
+        "/../etc/passwd",
+    )
+    body = changed_text(CHAT, as_json, rng)
+    kinds = (b"application/json", b"application/json", b"multipart/form-data; boundary=x", b"", b"\xff")
+    headers = [(b"content-type", rng.choice(kinds)), (b"host", b"localhost")]
+    status = asyncio.run(
+        _exchange(rng.choice(("POST", "POST", "GET", "BREW")), rng.choice(paths), headers, body)
+    )
+    if status == 0 or status == 500:
+        raise ServerError(f"status {status}")
+    return status
+
+
+async def _exchange(method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> int:
+    """The status of a request to the application, as a server would put it."""
+    told: list[int] = []
+    sent = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        if sent.is_set():
+            await asyncio.sleep(30)
+            return {"type": "http.disconnect"}
+        sent.set()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            told.append(message["status"])
+
+    scope = {
+        **{
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+        },
+        **{
+            "path": path,
+            "raw_path": path.encode("latin-1"),
+            "query_string": b"",
+            "root_path": "",
+            "headers": headers,
+        },
+        **{"client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8080), "state": {}},
+    }
+    await _app()(scope, receive, send)
+    return told[0] if told else 0
+
+
+ENTRIES = (
+    Entry("pictures", "JPEG, PNG, WebP, GIF, BMP and TIFF bytes", pictures),
+    Entry("image messages", "sensor_msgs Image and CompressedImage", image_messages),
+    Entry("questions", "questions, choices, options", questions),
+    Entry("schemas", "JSON Schemas of typed answers", schemas),
+    Entry(
+        "monitors",
+        "YAML of monitors",
+        _yaml("monitors.yaml", "load_monitors", "mobilevlm_ros.inference.monitoring.monitors"),
+    ),
+    Entry(
+        "presets",
+        "YAML of presets",
+        _yaml("presets.yaml", "load_presets", "mobilevlm_ros.inference.prompt.presets"),
+    ),
+    Entry("manifests", "bundle.json", manifests),
+    Entry("configs", "config.json of checkpoints", configs),
+    Entry("gguf", "GGUF files", ggufs),
+    Entry("weights", "safetensors and .bin files", weights),
+    Entry("tokenizers", "tokenizer.model", tokenizers),
+    Entry("requests", "HTTP requests", requests, threads=True),
+)
