@@ -27,7 +27,8 @@ from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
-from hostile_inputs import ENTRIES, Entry, clean
+from hostile_files import clean
+from hostile_inputs import ENTRIES, Entry
 from tqdm import tqdm
 
 from mobilevlm_ros.errors import LONGEST_MESSAGE, MobileVLMError

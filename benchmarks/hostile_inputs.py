@@ -4,109 +4,18 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import io
-import json
-import os
 import random
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import yaml
+from hostile_files import NANO, configs, ggufs, manifests, tokenizers, weights, yaml_of
+from hostile_mutations import VALUES, as_json, changed_bytes, changed_text
 from PIL import Image as Picture
-
-ROOT = Path(__file__).resolve().parents[1]
-NANO = ROOT / "models" / "nano"
-DATA = ROOT / "test" / "data"
-
-VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, 1, -1, 7, 2**31, 2**63, 2**64, -(2**63), 10**40, 1e308, -0.0, 1e-320),
-    *("", "x", "\x00", "\ud800", "../../etc/passwd", "/dev/zero", "a" * 5000, "1e400", "NaN", "\u202e"),
-    *([], {}, [[]], [None], {"": ""}, {"a": {"b": [1]}}, [0] * 100, ["x"] * 40),
-)
-WORDS = (
-    b"\x00" * 4,
-    b"\xff" * 4,
-    b"\x7f\xff\xff\xff",
-    b"\x80\x00\x00\x00",
-    b"\x00\x00\x00\x01",
-    b"{",
-    b"}",
-    b'"',
-)
-
-
-def changed_bytes(data: bytes, rng: random.Random) -> bytes:
-    """Some bits, words, cuts, copies and insertions; most often near the beginning, where sizes stand."""
-    made = bytearray(data)
-    for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
-        size = len(made)
-        if not size:
-            return bytes(rng.randbytes(rng.randrange(64)))
-        at = rng.randrange(min(size, rng.choice((16, 64, 512, size))))
-        kind = rng.randrange(7)
-        if kind == 0:
-            made[at] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            word = rng.choice(WORDS)
-            made[at : at + len(word)] = word
-        elif kind == 2:
-            made[at : at + 8] = rng.choice((0, 1, 2**31, 2**32, 2**62, 2**64 - 1)).to_bytes(8, "little")
-        elif kind == 3:
-            del made[rng.randrange(size) :]
-        elif kind == 4:
-            del made[at : at + rng.randrange(1, 64)]
-        elif kind == 5:
-            made[at:at] = made[at : at + rng.randrange(1, 64)] * rng.randrange(1, 4)
-        else:
-            made[at:at] = rng.randbytes(rng.randrange(1, 16))
-    return bytes(made)
-
-
-def changed_value(value: Any, rng: random.Random) -> Any:
-    """A document with some of its values, keys or branches replaced."""
-    made = copy.deepcopy(value)
-    for _ in range(rng.choice((1, 1, 2, 4))):
-        holders = list(_holders(made))
-        if not holders:
-            return rng.choice(VALUES)
-        holder, key = rng.choice(holders)
-        kind = rng.randrange(6)
-        if kind == 0:
-            del holder[key]
-        elif kind == 1 and isinstance(holder, dict):
-            holder[rng.choice(("x", "", "\ud800", "__class__", "a" * 300))] = holder.pop(key)
-        elif kind == 2:
-            other, where = rng.choice(holders)
-            holder[key] = copy.deepcopy(other[where])
-        else:
-            holder[key] = copy.deepcopy(rng.choice(VALUES))
-    return made
-
-
-def _holders(value: Any) -> Any:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in list(items):
-        yield value, key
-        yield from _holders(inner)
-
-
-def changed_text(document: Any, dump: Callable[[Any], str], rng: random.Random) -> bytes:
-    """A document, changed as a value (most often) or as bytes."""
-    if rng.random() < 0.25:
-        return changed_bytes(dump(document).encode("utf-8", "surrogatepass"), rng)
-    return dump(changed_value(document, rng)).encode("utf-8", "surrogatepass")
-
-
-def as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -118,26 +27,6 @@ class Entry:
     run: Callable[[random.Random], object]
     threads: bool = False
     """Whether it starts some: such a process must not be forked afterwards."""
-
-
-@cache
-def _folder_of(process: int) -> Path:
-    return Path(tempfile.mkdtemp(prefix="hostile-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-
-
-def _folder() -> Path:
-    """A folder of this process."""
-    return _folder_of(os.getpid())
-
-
-def clean() -> None:
-    shutil.rmtree(_folder(), ignore_errors=True)
-
-
-def _file(name: str, data: bytes) -> Path:
-    path = _folder() / name
-    path.write_bytes(data)
-    return path
 
 
 # ---- pictures
@@ -272,100 +161,6 @@ def schemas(rng: random.Random) -> object:
     return closed(schema)
 
 
-# ---- configuration
-
-
-def _yaml(file: str, load: str, module: str) -> Callable[[random.Random], object]:
-    @cache
-    def document() -> Any:
-        return yaml.safe_load((ROOT / "config" / file).read_text())
-
-    def run(rng: random.Random) -> object:
-        loader = getattr(__import__(module, fromlist=[load]), load)
-        dump = lambda value: yaml.safe_dump(value, allow_unicode=True)  # noqa: E731
-        try:
-            data = changed_text(document(), dump, rng)
-        except (yaml.YAMLError, RecursionError):  # a value that YAML cannot say
-            return None
-        return loader(_file(file, data))
-
-    return run
-
-
-@cache
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
-def _bundle() -> Path:
-    path = _folder() / "bundle"
-    if not path.is_dir():
-        shutil.copytree(NANO / "bundle", path)
-    return path
-
-
-def manifests(rng: random.Random) -> object:
-    from mobilevlm_ros.engine.bundle import Bundle
-
-    data = changed_text(_json(NANO / "bundle" / "bundle.json"), as_json, rng)
-    (_bundle() / "bundle.json").write_bytes(data)
-    return Bundle.open(_bundle())
-
-
-def configs(rng: random.Random) -> object:
-    from mobilevlm_ros.model.config import MobileVLMConfig
-
-    data = changed_text(_json(DATA / "parity" / "ckpt" / "tiny-ldpnetv2" / "config.json"), as_json, rng)
-    return MobileVLMConfig.from_directory(_file("config.json", data).parent)
-
-
-# ---- files of weights
-
-
-def ggufs(rng: random.Random) -> object:
-    from mobilevlm_ros.checkpoints.gguf.file import GGUFFile
-
-    file = GGUFFile(_file("x.gguf", changed_bytes((DATA / "gguf" / "types.gguf").read_bytes(), rng)))
-    return [file.array(name) for name in list(file.tensors)[:3]]
-
-
-@cache
-def _safetensors() -> bytes:
-    from safetensors.numpy import save
-
-    return bytes(save({name: np.ones((4, 4), np.float32) for name in ("a.weight", "b.weight", "c.bias")}))
-
-
-def weights(rng: random.Random) -> object:
-    from mobilevlm_ros.checkpoints.tensor_reader import CheckpointReader
-
-    folder = _folder() / "weights"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    if rng.random() < 0.7:
-        (folder / "model.safetensors").write_bytes(changed_bytes(_safetensors(), rng))
-    else:
-        (folder / "pytorch_model.bin").write_bytes(changed_bytes(_bin(), rng))
-    reader = CheckpointReader(folder)
-    return [reader.tensor(name) for name in reader.keys()]  # noqa: SIM118
-
-
-@cache
-def _bin() -> bytes:
-    import torch
-
-    held = io.BytesIO()
-    torch.save({name: torch.ones(4, 4) for name in ("a.weight", "b.bias")}, held)
-    return held.getvalue()
-
-
-def tokenizers(rng: random.Random) -> object:
-    from mobilevlm_ros.processing.tokenizer import Tokenizer
-
-    made = Tokenizer(_file("tokenizer.model", changed_bytes((NANO / "tokenizer.model").read_bytes(), rng)))
-    return made.encode("Is there a ball?"), [made.piece(token) for token in range(made.vocab_size)]
-
-
 # ---- HTTP
 
 
@@ -466,12 +261,12 @@ ENTRIES = (
     Entry(
         "monitors",
         "YAML of monitors",
-        _yaml("monitors.yaml", "load_monitors", "mobilevlm_ros.inference.monitoring.monitors"),
+        yaml_of("monitors.yaml", "load_monitors", "mobilevlm_ros.inference.monitoring.monitors"),
     ),
     Entry(
         "presets",
         "YAML of presets",
-        _yaml("presets.yaml", "load_presets", "mobilevlm_ros.inference.prompt.presets"),
+        yaml_of("presets.yaml", "load_presets", "mobilevlm_ros.inference.prompt.presets"),
     ),
     Entry("manifests", "bundle.json", manifests),
     Entry("configs", "config.json of checkpoints", configs),

@@ -22,7 +22,7 @@ from hostile_inputs import ENTRIES, Entry
 
 from mobilevlm_ros.errors import LONGEST_MESSAGE, CheckpointError, ImageError
 
-# Cases that were faults once: a name longer than a file system's, a path with a NUL, a piece that is no UTF-8,
+# Cases that were faults once: a name longer than a file system's, a path with a NUL, a piece without UTF-8,
 # errors that grew with the input.
 FOUND = [
     ("manifests", 1042),
