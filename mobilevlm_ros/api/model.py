@@ -20,6 +20,7 @@ from mobilevlm_ros.engine.runtime import AUTO, TORCH, load_runtime
 from mobilevlm_ros.errors import BundleError, EngineError, OptionError, QuestionError, RequestTimeout
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.cache.sessions import Session
+from mobilevlm_ros.inference.job import Pause
 from mobilevlm_ros.inference.types import Answer, Request
 from mobilevlm_ros.inference.validate import check_system_prompt
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from mobilevlm_ros.api.picture import Pictures
 
 T = TypeVar("T")
+
+_LOOK = 0.02  # seconds between looks at the timeout while the model has nothing to do
 
 
 class MobileVLM:
@@ -193,6 +196,8 @@ class MobileVLM:
                             "fewer tokens"
                         )
                     delta = next(steps)
+                if isinstance(delta, Pause):
+                    delta.wait(_LOOK)  # others may have the model meanwhile
                 yield delta
         except StopIteration as end:
             result: T = end.value

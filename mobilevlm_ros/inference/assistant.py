@@ -18,6 +18,7 @@ from mobilevlm_ros.inference.choices import multi_label
 from mobilevlm_ros.inference.choices.calibration import Calibration
 from mobilevlm_ros.inference.generation.decoding import AnswerDecoder, TokenConstraint, decode
 from mobilevlm_ros.inference.generation.prompt_lookup import DRAFT_LENGTHS, Drafts
+from mobilevlm_ros.inference.job import Pause
 from mobilevlm_ros.inference.prompt.conversation import Turn
 from mobilevlm_ros.inference.prompt.image_views import ImagePreparer
 from mobilevlm_ros.inference.prompt_builder import Prompt, PromptBuilder
@@ -312,8 +313,8 @@ def _silently(steps: Steps) -> Steps:
     """The same boundaries without the text: several answers grow behind one generator."""
     try:
         while True:
-            next(steps)
-            yield ""
+            step = next(steps)
+            yield step if isinstance(step, Pause) else ""
     except StopIteration as end:
         answer: Answer = end.value
         return answer

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Generic, TypeVar
@@ -18,6 +18,24 @@ Work = Callable[[], Generator[Any, None, T]]
 
 It is called on the worker thread when its turn comes, so whatever it needs (the latest frame) is taken then.
 """
+
+
+class Pause(str):
+    """An empty piece of text that work yields when it has nothing to do until a future is done.
+
+    Whoever steps the work may step it again at any time; a scheduler runs others until then.
+    """
+
+    until: Future[Any]
+
+    def __new__(cls, until: Future[Any]) -> Pause:
+        made = super().__new__(cls)
+        made.until = until
+        return made
+
+    def wait(self, seconds: float) -> None:
+        """Wait until then, so many seconds at most."""
+        wait([self.until], seconds)
 
 
 class Priority(IntEnum):
@@ -47,6 +65,12 @@ class Job(Generic[T]):
     future: Future[T] = field(default_factory=Future)
     steps: Generator[Any, None, T] | None = None
     cancelled: bool = False
+    until: Future[Any] | None = None  # what it waits for, once it has begun
+
+    @property
+    def paused(self) -> bool:
+        """Whether it has nothing to do yet."""
+        return self.until is not None and not self.until.done()
 
     def cancel(self) -> None:
         """Withdraw: never started if it waits, stopped at the next boundary if it runs. Harmless when

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 
 from mobilevlm_ros.errors import Busy, MobileVLMError, contained
-from mobilevlm_ros.inference.job import Job, Priority, T, Work
+from mobilevlm_ros.inference.job import Job, Pause, Priority, T, Work
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,9 @@ class Scheduler:
         greedy = [
             job
             for job in self._waiting
-            if job.priority == priority and job.steps is None and held[job.source] >= held[source] + 2
+            if job.priority == priority
+            and (job.steps is None or job.paused)
+            and held[job.source] >= held[source] + 2
         ]
         return max(greedy, key=lambda job: (held[job.source], job.order), default=None)
 
@@ -172,12 +174,16 @@ class Scheduler:
         """
         with self._changed:
             while True:
-                over = self._take_over(self._clock())
-                if self._waiting or over or self._stopping:
+                now = self._clock()
+                over = self._take_over(now)
+                ready = [job for job in self._waiting if not job.paused]
+                if ready or over or self._stopping:
                     break
-                self._changed.wait()
-            job = min(self._waiting, key=self._rank, default=None)
+                deadlines = [job.deadline for job in self._waiting if job.deadline is not None]
+                self._changed.wait(min(deadlines) - now if deadlines else None)
+            job = min(ready, key=self._rank, default=None)
             if job is not None:
+                job.until = None
                 self._waiting.remove(job)
             self._running = job
             return job, over
@@ -207,6 +213,9 @@ class Scheduler:
                 value = self._step(job.steps)
                 if job.on_step is not None:
                     job.on_step(value)
+                if isinstance(value, Pause) and not value.until.done():
+                    self._pause(job, value)
+                    return
                 if self._yields_to_others(job):
                     return
         except StopIteration as end:
@@ -220,6 +229,17 @@ class Scheduler:
         finally:
             with self._changed:
                 self._running = None
+
+    def _pause(self, job: Job[Any], pause: Pause) -> None:
+        """Set a job aside until it has something to do; others run meanwhile."""
+        with self._changed:
+            job.until = pause.until
+            self._waiting.append(job)  # may pass the capacity by one: it was admitted long ago
+        pause.until.add_done_callback(lambda _: self._wake())
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
 
     def _step(self, steps: Generator[Any, None, Any]) -> Any:
         """One step of the work, on the clock."""
@@ -241,7 +261,7 @@ class Scheduler:
         """Between two steps: end overdue jobs, and set this one aside if a more urgent one waits."""
         with self._changed:
             over = self._take_over(self._clock())
-            urgent = any(other.priority < job.priority for other in self._waiting)
+            urgent = any(other.priority < job.priority and not other.paused for other in self._waiting)
             # Decided once: whoever cancels it from now on meets it among the waiting.
             aside = urgent and job.resumable and not job.cancelled
             if aside:

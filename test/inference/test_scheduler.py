@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobilevlm_ros.errors import Busy, EngineError, RequestCancelled, RequestTimeout
-from mobilevlm_ros.inference.job import Priority
+from mobilevlm_ros.inference.job import Pause, Priority
 from mobilevlm_ros.inference.scheduler import REMEMBERED, Scheduler
 
 LIMIT = 20.0  # seconds that nothing here takes unless it hangs
@@ -302,3 +302,74 @@ def test_no_request_is_lost_or_answered_twice_or_with_another_ones_answer(jobs: 
         )
     assert scheduler.close(LIMIT)
     assert sorted(ended) == [index for index, _ in futures]
+
+
+# ---- work that waits for something else
+
+
+def pausing(log: list[str], name: str, until: Future[str]) -> Any:
+    def work() -> Generator[str, None, str]:
+        log.append(f"{name} begins")
+        yield Pause(until)
+        log.append(f"{name} goes on")
+        return until.result()
+
+    return work
+
+
+def test_others_run_while_work_waits_for_something_else(scheduler: Scheduler) -> None:
+    log: list[str] = []
+    until: Future[str] = Future()
+    waits = [scheduler.submit(pausing(log, f"w{number}", until)) for number in range(2)]
+    assert scheduler.submit(steps(log, "other", 1), priority=Priority.CAPTION).future.result(LIMIT) == "other"
+    assert log == ["w0 begins", "w1 begins", "other0"] and not any(job.future.done() for job in waits)
+    assert scheduler.queued == 2
+    until.set_result("compiled")
+    assert [job.future.result(LIMIT) for job in waits] == ["compiled", "compiled"]
+
+
+def test_what_it_waits_for_may_be_there_already(scheduler: Scheduler) -> None:
+    until: Future[str] = Future()
+    until.set_result("compiled")
+    assert scheduler.submit(pausing([], "w", until)).future.result(LIMIT) == "compiled"
+
+
+def test_work_that_waits_can_be_withdrawn_and_runs_out_of_time(scheduler: Scheduler) -> None:
+    log: list[str] = []
+    withdrawn = scheduler.submit(pausing(log, "a", Future()))
+    late = scheduler.submit(pausing(log, "b", Future()), timeout=0.2)
+    with pytest.raises(RequestTimeout):  # nothing else happens that would wake the thread
+        late.future.result(LIMIT)
+    scheduler.cancel(withdrawn)
+    with pytest.raises(RequestCancelled):
+        withdrawn.future.result(LIMIT)
+    assert log == ["a begins", "b begins"] and scheduler.queued == 0
+
+
+def test_work_that_waits_ends_with_the_scheduler() -> None:
+    made = Scheduler()
+    job = made.submit(pausing([], "w", Future()))
+    made.submit(steps([], "x", 1)).future.result(LIMIT)
+    assert made.close(LIMIT)
+    with pytest.raises(RequestCancelled):
+        job.future.result(LIMIT)
+
+
+def test_one_caller_cannot_fill_the_queue_with_work_that_waits(scheduler: Scheduler) -> None:
+    until: Future[str] = Future()
+    greedy = [scheduler.submit(pausing([], "w", until), source="greedy") for _ in range(4)]
+    other = scheduler.submit(steps([], "other", 1), source="other")
+    assert other.future.result(LIMIT) == "other"
+    until.set_result("compiled")
+    ends = [job.future.exception(LIMIT) for job in greedy]
+    assert [type(end) for end in ends if end is not None] in ([], [Busy])
+
+
+def test_less_urgent_work_is_not_set_aside_for_work_that_waits(scheduler: Scheduler) -> None:
+    log: list[str] = []
+    until: Future[str] = Future()
+    waits = scheduler.submit(pausing(log, "w", until))
+    caption = scheduler.submit(steps(log, "c", 3), priority=Priority.CAPTION, resumable=False)
+    assert caption.future.result(LIMIT) == "c"
+    until.set_result("compiled")
+    assert waits.future.result(LIMIT) == "compiled"

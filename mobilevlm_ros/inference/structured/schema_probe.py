@@ -12,12 +12,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Generator
+from concurrent.futures import Future
 from tempfile import TemporaryFile
 from time import monotonic
 from typing import Any
 
 from mobilevlm_ros.errors import Busy
+from mobilevlm_ros.inference.job import Pause
 
 SECONDS = 3
 """Processor time that it may take. A schema of everyday size takes a few milliseconds, starting Python a
@@ -25,6 +28,15 @@ tenth of a second."""
 
 PROBE_TIMEOUT = 20.0
 """Seconds until a process that gets no processor is given up."""
+
+AT_ONCE = 2
+"""Grammars that are tried at the same time, so that the processor is left to the answers."""
+
+WAITING = 16
+"""Grammars that are tried or wait for it; more get Busy."""
+
+NICENESS = 5
+"""Of the process: answers go first."""
 
 BYTES = 1 << 30
 STEPS = 32
@@ -36,35 +48,80 @@ _LOOK = 0.02  # seconds between two looks at the process
 def probe(grammar: str, seconds: int = SECONDS) -> Generator[str, None, str]:
     """Why a grammar (as llguidance takes it) cannot be used; the empty string if it can.
 
-    Yields '' while it waits; closing it ends the process. Raises Busy when the process gets no processor.
+    Yields a `Pause` while it waits; closing it ends the process. Raises Busy when the process gets no
+    processor, or too many others wait for theirs.
     """
-    program = [sys.executable, "-m", "mobilevlm_ros.inference.structured.schema_probe", str(seconds)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # finds what we found
-    end, said = monotonic() + PROBE_TIMEOUT, None
-    with TemporaryFile() as text:
-        text.write(grammar.encode())
-        text.seek(0)
-        with subprocess.Popen(
-            program, stdin=text, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-        ) as process:
-            try:
-                while said is None:
-                    try:
-                        said, _ = process.communicate(timeout=_LOOK)
-                    except subprocess.TimeoutExpired:
-                        if monotonic() > end:
-                            raise Busy(
-                                "the format of the answer could not be tried: the machine is overloaded"
-                            ) from None
-                        yield ""
-            finally:
-                process.kill()
-    if process.returncode == 0:
-        return ""
-    if process.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        return f"it is too complex: compiling it takes more than {seconds} s of processor time"
-    complaint = said.decode("utf-8", "replace").strip()
-    return complaint or "it is too complex: compiling it takes too much memory or nesting"
+    trial = _Trial(grammar, seconds)
+    try:
+        while not trial.said.done():
+            pause = Pause(trial.said)
+            yield pause
+            pause.wait(_LOOK)  # for those who step it at once
+        return trial.said.result()
+    finally:
+        trial.abandoned.set()
+
+
+class _Trial(threading.Thread):
+    """Tries a grammar out, when its turn comes; `said` gets what `probe` returns or raises."""
+
+    _turns = threading.Semaphore(AT_ONCE)
+    _alive = threading.Semaphore(WAITING)
+
+    def __init__(self, grammar: str, seconds: int) -> None:
+        super().__init__(name="schema-probe", daemon=True)
+        if not self._alive.acquire(blocking=False):
+            raise Busy("too many new formats are being tried out: ask again later")
+        self.said: Future[str] = Future()
+        self.abandoned = threading.Event()
+        self._grammar, self._seconds = grammar, seconds
+        self.start()
+
+    def run(self) -> None:
+        try:
+            with self._turns:
+                said = "" if self.abandoned.is_set() else self._tried()
+        except BaseException as error:
+            self.said.set_exception(error)
+        else:
+            self.said.set_result(said)
+        finally:
+            self._alive.release()
+
+    def _tried(self) -> str:
+        module = "mobilevlm_ros.inference.structured.schema_probe"
+        program = [sys.executable, "-m", module, str(self._seconds)]
+        path = os.pathsep.join(filter(None, sys.path))  # finds what we found
+        end, said = monotonic() + PROBE_TIMEOUT, None
+        with TemporaryFile() as text:
+            text.write(self._grammar.encode())
+            text.seek(0)
+            with subprocess.Popen(
+                program,
+                stdin=text,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": path},
+            ) as process:
+                try:
+                    while said is None:
+                        try:
+                            said, _ = process.communicate(timeout=_LOOK)
+                        except subprocess.TimeoutExpired:
+                            if self.abandoned.is_set():
+                                return ""
+                            if monotonic() > end:
+                                raise Busy(
+                                    "the format of the answer could not be tried: the machine is overloaded"
+                                ) from None
+                finally:
+                    process.kill()
+        if process.returncode == 0:
+            return ""
+        if process.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+            return f"it is too complex: compiling it takes more than {self._seconds} s of processor time"
+        complaint = said.decode("utf-8", "replace").strip()
+        return complaint or "it is too complex: compiling it takes too much memory or nesting"
 
 
 class ByteTokenizer:
@@ -87,6 +144,7 @@ def _main() -> int:
     import llguidance
 
     seconds = int(sys.argv[1])
+    os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
     vocabulary: Any = ByteTokenizer()  # whatever has its attributes will do

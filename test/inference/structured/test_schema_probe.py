@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import threading
 
 import pytest
 
+from mobilevlm_ros.errors import Busy
 from mobilevlm_ros.inference.structured import schema_probe
 
 pytest.importorskip("llguidance")
@@ -42,9 +44,27 @@ def test_one_that_is_given_up_leaves_no_process(monkeypatch: pytest.MonkeyPatch)
         schema_probe.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[0]
     )
     steps = schema_probe.probe(grammar({"type": "integer"}))
-    assert next(steps) == ""
+    pause = next(steps)
+    while not started:
+        pause.wait(0.01)
     steps.close()
-    assert started[0].poll() is not None
+    assert started[0].wait(60) is not None
+    assert pause.until.result(60) == ""
+
+
+def test_so_many_are_tried_at_once_and_the_next_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(schema_probe._Trial, "_tried", lambda _: "" if go.wait(60) else "late")
+    waiting = [schema_probe.probe(f"start: {number}") for number in range(schema_probe.WAITING)]
+    pauses = [next(steps) for steps in waiting]
+    with pytest.raises(Busy, match="too many new formats"):
+        next(schema_probe.probe("start: more"))
+    assert not any(pause.until.done() for pause in pauses)
+    go.set()
+    assert {pause.until.result(60) for pause in pauses} == {""}
+    for trial in [thread for thread in threading.enumerate() if thread.name == "schema-probe"]:
+        trial.join(60)
+    assert "Busy" not in probe(grammar({"type": "integer"}), 60)  # there is room again
 
 
 def test_a_grammar_longer_than_a_pipe_holds(monkeypatch: pytest.MonkeyPatch) -> None:
