@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mobilevlm_ros.checkpoints.content_hash import check_content
+from mobilevlm_ros.checkpoints.other_layouts import describe_tensors
 from mobilevlm_ros.checkpoints.output import CHECKPOINT, METADATA, is_ours, writing_tensors
 from mobilevlm_ros.checkpoints.tensor_reader import LAYOUTS, CheckpointReader
 from mobilevlm_ros.checkpoints.weights_check import check_tensor
@@ -28,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 TOWER_PREFIX = "model.vision_tower.vision_tower."
 """What a checkpoint puts before the names that the same tensors have in a CLIP directory."""
+
+_DESCRIPTIONS = ("config.json", "generation_config.json", TOKENIZER)
+"""Files beside the weights that decide what the model says."""
 
 _MANY_LAYERS = 200  # whose missing tensors can be listed
 
@@ -53,10 +58,19 @@ class TensorSource:
     def check(self, expected: dict[str, tuple[int, ...]]) -> None:
         """Raises CheckpointError, listing every tensor that is missing, unexpected or of the wrong shape."""
         stored = [key for key in self.checkpoint.keys() if not _IGNORED.search(key)]  # noqa: SIM118
+        self._check_index()
+        if told := describe_tensors(stored):
+            raise CheckpointError(f"{self.checkpoint.path} is no MobileVLM checkpoint: {told}")
         if not any(".mm_projector." in key for key in stored):
+            apart = next(self.checkpoint.path.glob("mm_projector*.bin"), None)
             raise CheckpointError(
-                f"{self.checkpoint.path} has no projector: it is a bare language model such as MobileLLaMA;"
-                " give a MobileVLM checkpoint, for example mtgv/MobileVLM_V2-1.7B"
+                f"{self.checkpoint.path} has no projector: "
+                + (
+                    f"it lies apart in {apart.name}; merge it into the model's weights first"
+                    if apart is not None
+                    else "it is a bare language model such as MobileLLaMA; give a MobileVLM checkpoint, for "
+                    "example mtgv/MobileVLM_V2-1.7B"
+                )
             )
         found = [key for key in expected if key in self]
         missing = [key for key in expected if key not in self and not _OPTIONAL.search(key)]
@@ -75,6 +89,17 @@ class TensorSource:
         if problems:
             path = self.checkpoint.path
             raise CheckpointError(f"{path} does not fit its config.json; tensors " + "; ".join(problems))
+
+    def _check_index(self) -> None:
+        """Raises CheckpointError when the index is of another save than the shards."""
+        unlisted = {key: file for key, file in self.checkpoint.unlisted().items() if not _IGNORED.search(key)}
+        if unlisted:
+            key, file = next(iter(unlisted.items()))
+            raise CheckpointError(
+                f"{self.checkpoint.path}: the index is of another save than the shards, as it lacks "
+                f"{len(unlisted)} of their tensors, such as {key} of {file}; copy the index that belongs to "
+                "them, or save the model again"
+            )
 
     def check_layers(self) -> None:
         """Raises CheckpointError when config.json tells of many more layers than there are tensors: to
@@ -153,6 +178,9 @@ def expected_shapes(config: MobileVLMConfig) -> dict[str, tuple[int, ...]]:
 
 def open_checkpoint(path: str | Path) -> tuple[MobileVLMConfig, TensorSource]:
     """Configuration and checked tensors of a checkpoint; no weights are read yet. Raises CheckpointError."""
+    for name in _DESCRIPTIONS:
+        if (Path(path) / name).is_file():
+            check_content(Path(path) / name)
     config = MobileVLMConfig.from_directory(path)
     source = TensorSource(path, config)
     source.check_layers()

@@ -15,6 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mobilevlm_ros.checkpoints.content_hash import check_content
+from mobilevlm_ros.checkpoints.other_layouts import describe_files
 from mobilevlm_ros.checkpoints.weights_check import check_beginning
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.files.json_fields import read_json
@@ -38,7 +40,10 @@ class CheckpointReader:
             raise CheckpointError(f"{self.path} is not a directory; give that of a MobileVLM checkpoint")
         layout = next((name for name in LAYOUTS if (self.path / name).is_file()), None)
         if layout is None:
-            raise CheckpointError(f"{self.path} holds no weights; expected one of {', '.join(LAYOUTS)}")
+            told = describe_files(self.path)
+            raise CheckpointError(
+                f"{self.path} holds no weights; expected one of {', '.join(LAYOUTS)}{told and '; ' + told}"
+            )
         self._files: dict[str, _Bin | _Safetensors] = {}
         self._checked: set[str] = set()
         if layout.endswith(".json"):
@@ -52,6 +57,11 @@ class CheckpointReader:
 
     def __contains__(self, key: str) -> bool:
         return key in self._where
+
+    def unlisted(self) -> dict[str, str]:
+        """Tensors that are in the shards and not in the index, with their file. Raises CheckpointError."""
+        files = sorted(set(self._where.values()))
+        return {key: file for file in files for key in self._open(file).keys if key not in self._where}
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Reads no weights. Raises CheckpointError for an unknown key or a damaged file."""
@@ -91,6 +101,7 @@ class CheckpointReader:
             if name not in self._checked:
                 check_beginning(self.path / name)
                 _check_sums(self.path / name)
+                check_content(self.path / name)
                 self._checked.add(name)
             kind = _Safetensors if name.endswith(".safetensors") else _Bin
             self._files[name] = kind(self.path / name)

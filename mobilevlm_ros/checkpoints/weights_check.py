@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from mobilevlm_ros.errors import CheckpointError
+from mobilevlm_ros.files.small_file import LFS_POINTER
 
 UNFINISHED = (".aria2", ".incomplete", ".part", ".partial", ".crdownload", ".download", ".tmp")
 """Endings of the files that aria2, huggingface_hub, curl, wget wrappers and browsers keep beside a file whose
 download has not ended."""
 
-_LFS = b"version https://git-lfs"  # what Git clones in the place of a large file
 _LARGEST, _SMALLEST = 1e4, 1e-8
 """Bounds of a matrix's largest weight. Those of the released models lie between 0.05 and 100."""
 _HOLE = 3, 1024
@@ -56,7 +56,7 @@ def check_beginning(path: Path) -> None:
         raise CheckpointError(f"{path} is no regular file; give the directory of a copied checkpoint")
     try:
         with path.open("rb") as stream:
-            beginning = stream.read(len(_LFS))
+            beginning = stream.read(len(LFS_POINTER))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     for beside in (path.with_name(path.name + ending) for ending in UNFINISHED):
@@ -67,7 +67,7 @@ def check_beginning(path: Path) -> None:
             )
     if not beginning:
         raise CheckpointError(f"{path} is empty; copy it again")
-    if beginning == _LFS:
+    if beginning == LFS_POINTER:
         raise CheckpointError(f"{path} only points to the weights; fetch them with `git lfs pull`")
 
 

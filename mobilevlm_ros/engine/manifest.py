@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mobilevlm_ros.errors import BundleError
+from mobilevlm_ros.files.small_file import LFS_ADVICE, LFS_POINTER
 from mobilevlm_ros.model.config import MobileVLMConfig
 
 MANIFEST = "bundle.json"
@@ -104,6 +105,8 @@ class Manifest:
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
+            if text.startswith(LFS_POINTER.decode()):
+                raise BundleError(f"{where} cannot be read: {LFS_ADVICE}") from error
             raise BundleError(f"{where} is not JSON ({error}); build the bundle again") from error
         if not isinstance(data, dict):
             raise BundleError(f"{where} is not a bundle manifest; build the bundle again")

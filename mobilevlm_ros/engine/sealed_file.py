@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.errors import BundleError
+from mobilevlm_ros.files.small_file import LFS_ADVICE, LFS_POINTER
 
 AGAIN = "copy it again, or build it again with `mobilevlm build`"
 
@@ -48,6 +49,9 @@ def verify(path: Path, size: int, digest: str) -> FileState:
     """The state of a file that has this size and sha256. Raises BundleError with the reason."""
     with _opened(path) as stream:
         state = FileState.of(os.fstat(stream.fileno()))
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise BundleError(f"bundle {path.parent}: {path.name} cannot be used: {LFS_ADVICE}")
+        stream.seek(0)
         if state.size != size:
             raise BundleError(
                 f"bundle {path.parent}: {path.name} is {state.size} bytes instead of {size} "

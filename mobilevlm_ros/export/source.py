@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mobilevlm_ros.checkpoints.checkpoint import open_checkpoint
 from mobilevlm_ros.checkpoints.hub import is_hub_id, locate
+from mobilevlm_ros.checkpoints.tensor_reader import LAYOUTS
 from mobilevlm_ros.engine.bundle import sha256
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.model.config import MobileVLMConfig
@@ -84,7 +85,8 @@ def open_source(name: str | Path, revision: str | None = None, mmproj: Path | No
 
 def _is_gguf(path: Path) -> bool:
     if path.is_dir():
-        return not (path / "config.json").is_file() and any(path.glob("*.gguf"))
+        # A config.json beside them is llama.cpp's input at best; one without weights decides nothing.
+        return not any((path / name).is_file() for name in LAYOUTS) and any(path.glob("*.gguf"))
     return path.suffix.lower() == ".gguf"
 
 

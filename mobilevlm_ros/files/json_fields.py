@@ -12,13 +12,14 @@ from typing import Any, TypeVar, get_type_hints
 
 from mobilevlm_ros.errors import CheckpointError, ConfigurationError
 from mobilevlm_ros.files.atomic import write_file
-from mobilevlm_ros.files.small_file import read_small_file
+from mobilevlm_ros.files.small_file import LFS_ADVICE, LFS_POINTER, read_small_file
 
 Json = Mapping[str, Any]
 T = TypeVar("T")
 
 _LARGEST_FILE = 64 << 20
 """Bytes; the index of a checkpoint with a million tensors has fewer."""
+_LONGEST_QUOTE = 60
 _LARGEST = 1 << 24
 """No size in a model's configuration reaches this; a larger one is a damaged or hostile file."""
 
@@ -29,7 +30,11 @@ def read_json(path: Path) -> dict[str, Any]:
         if not path.exists():
             message = f"{path} does not exist; give the directory of a MobileVLM checkpoint"
             raise CheckpointError(message)
-        data = json.loads(read_small_file(path.absolute(), _LARGEST_FILE, "JSON file").decode())
+        content = read_small_file(path.absolute(), _LARGEST_FILE, "JSON file")
+        if content.startswith(LFS_POINTER):
+            message = f"{path} cannot be read: {LFS_ADVICE}"
+            raise CheckpointError(message)
+        data = json.loads(content.decode())
     except ConfigurationError as error:
         raise CheckpointError(str(error)) from error
     except (OSError, ValueError, RecursionError) as error:
@@ -43,6 +48,12 @@ def write_json(path: Path, data: Json, *, overwrite: bool = False) -> None:
     """A JSON object as a file; what JSON does not know, such as an enumeration's member, as its text. Raises
     OutputError as `write_file` does."""
     write_file(path, (json.dumps(data, indent=2, default=str) + "\n").encode(), overwrite=overwrite)
+
+
+def short(value: object) -> str:
+    """A value of a file as an error may quote it: an error text does not grow with the file."""
+    text = str(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "..."
 
 
 def require(condition: bool, message: str) -> None:
@@ -73,7 +84,7 @@ def build(cls: type[T], data: Json, source: str) -> T:
             continue
         require(
             _fits(value, kinds[item.name]),
-            f"{source}: {item.name} is {value!r}; expected a positive {kinds[item.name].__name__}",
+            f"{source}: {item.name} is {short(value)}; expected a positive {kinds[item.name].__name__}",
         )
         values[item.name] = float(value) if kinds[item.name] is float else value
     with naming(source):

@@ -10,6 +10,10 @@ from pathlib import Path
 
 from mobilevlm_ros.errors import ConfigurationError
 
+LFS_POINTER = b"version https://git-lfs"
+"""How a file begins that Git put in the place of a large one whose content it did not fetch."""
+LFS_ADVICE = "it only points to the content (Git LFS); fetch that with `git lfs pull`"
+
 
 def expanded(path: str) -> str:
     """The path with `~` as the home directory; the same where there is none to tell."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,14 +12,11 @@ from typing import Any, Literal
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.files.hub_cache import find_clip_directory
 from mobilevlm_ros.files.json_fields import Json, build, naming, read_json, require
+from mobilevlm_ros.model.other_models import ADAPTER_FILES as ADAPTER_FILES
+from mobilevlm_ros.model.other_models import check_adapters, check_head_size, check_kind
+from mobilevlm_ros.model.rope_config import rope_factor, rope_parameters
 
-ADAPTER_FILES = (
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "adapter_model.bin",
-    "non_lora_trainables.bin",
-)
-"""What PEFT and LLaVA's trainer write for LoRA. Beside a model's weights they mean another model."""
+logger = logging.getLogger(__name__)
 
 LDPV2_GRID = 12
 """LDPv2 always pools to 12 x 12 tokens, whatever comes in."""
@@ -114,12 +112,13 @@ class LanguageConfig:
             "num_attention_heads",
         ):
             require(data.get(key) is not None, f"{source}: {key} is missing")
+        check_head_size(data, source)
         given = {key: value for key, value in data.items() if value is not None}
         values = {
             "num_key_value_heads": data["num_attention_heads"],
-            "rope_theta": _rope(data).get("rope_theta", cls.rope_theta),
+            "rope_theta": rope_parameters(data).get("rope_theta", cls.rope_theta),
             **given,
-            "rope_factor": _rope_factor(data, source),
+            "rope_factor": rope_factor(data, source),
         }
         return build(cls, values, source)
 
@@ -170,32 +169,19 @@ class MobileVLMConfig:
         """Reads `path`/config.json and finds its tower's geometry: there, else in the CLIP directory named,
         else that of openai/clip-vit-large-patch14-336. Raises CheckpointError."""
         directory = Path(path)
-        adapters = next((name for name in ADAPTER_FILES if (directory / name).is_file()), None)
-        require(
-            adapters is None,
-            f"{directory} holds a LoRA adapter ({adapters}), which changes the model and would be left out; "
-            f"merge it first (mobilevlm merge {directory} -o CHECKPOINT; or build --base), or move it away",
-        )
+        check_adapters(directory)
         data = read_json(directory / "config.json")
         generation = directory / "generation_config.json"
         if generation.is_file():  # transformers' generate() takes the end tokens from there
             ends = read_json(generation).get("eos_token_id")
             data = data if ends is None else {**data, "eos_token_id": ends}
-        vision: VisionConfig | None = None
-        if not isinstance(data.get("vision_config"), dict):
-            clip = find_clip_directory(directory, data.get("mm_vision_tower"))
-            if clip is not None:
-                vision = VisionConfig.from_json(read_json(clip / "config.json"), str(clip / "config.json"))
+        vision = None if isinstance(data.get("vision_config"), dict) else _clip_geometry(directory, data)
         return cls.from_json(data, source=str(directory / "config.json"), vision=vision)
 
     @classmethod
     def from_json(cls, data: Json, source: str, vision: VisionConfig | None = None) -> MobileVLMConfig:
         """From the contents of a config.json; `vision` is the tower's geometry if the file lacks it."""
-        if "mm_projector_type" not in data and "mm_vision_tower" not in data:
-            raise CheckpointError(
-                f"{source} describes a language model without vision ({data.get('model_type', 'unknown')},"
-                " like MobileLLaMA); give a MobileVLM checkpoint, for example mtgv/MobileVLM_V2-1.7B"
-            )
+        check_kind(data, source)
         require(
             not data.get("mm_use_im_start_end"),
             f"{source}: mm_use_im_start_end is not supported; no released MobileVLM has it",
@@ -303,20 +289,16 @@ class MobileVLMConfig:
         return data
 
 
-def _rope(data: Json) -> Json:
-    """transformers' description of the rotary embedding: `rope_scaling` before version 5."""
-    given = data.get("rope_parameters") or data.get("rope_scaling") or {}
-    return given if isinstance(given, dict) else {"rope_type": given}
-
-
-def _rope_factor(data: Json, source: str) -> float:
-    scaling = _rope(data)
-    kind = scaling.get("type", scaling.get("rope_type", "default"))
-    if kind == "default":
-        return 1.0
-    factor = scaling.get("factor")
-    if kind != "linear" or not isinstance(factor, (int, float)) or not 1 <= factor < 1024:
-        raise CheckpointError(
-            f"{source}: rope_scaling {scaling!r} is not supported; use {{'type': 'linear', 'factor': >= 1}}"
-        )
-    return float(factor)
+def _clip_geometry(directory: Path, data: Json) -> VisionConfig | None:
+    """The tower's geometry from the CLIP directory that a config.json names, if that is at hand."""
+    clip = find_clip_directory(directory, data.get("mm_vision_tower"))
+    if clip is None:
+        return None
+    try:
+        return VisionConfig.from_json(read_json(clip / "config.json"), str(clip / "config.json"))
+    except CheckpointError as error:
+        if "v2" not in str(data.get("mm_projector_type")):
+            raise
+        # The tower is the checkpoint's own: a damaged neighbour does not decide. Its tensors are checked.
+        logger.warning("passed over: %s", error)
+        return None

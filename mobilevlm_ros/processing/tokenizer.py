@@ -15,6 +15,7 @@ from pathlib import Path
 from sentencepiece import SentencePieceProcessor
 
 from mobilevlm_ros.errors import CheckpointError
+from mobilevlm_ros.files.small_file import LFS_ADVICE, LFS_POINTER
 from mobilevlm_ros.processing.prompt_template import IMAGE_PLACEHOLDER
 
 TOKENIZER = "tokenizer.model"
@@ -41,10 +42,8 @@ class Tokenizer:
             self._sp = SentencePieceProcessor(model_file=str(path))
             self._sp.id_to_piece(list(range(self._sp.vocab_size())))
         except (RuntimeError, OSError, UnicodeDecodeError) as error:  # the last where a piece is no UTF-8
-            if path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
-                raise CheckpointError(
-                    f"tokenizer {path} only points to the content; fetch it with `git lfs pull`"
-                ) from error
+            if path.stat().st_size < 1024 and path.read_bytes().startswith(LFS_POINTER):
+                raise CheckpointError(f"tokenizer {path} cannot be read: {LFS_ADVICE}") from error
             raise CheckpointError(f"tokenizer {path} is not a SentencePiece model: {error}") from error
         self.bos_id: int = self._sp.bos_id()
         self.eos_id: int = self._sp.eos_id()

@@ -21,7 +21,7 @@ from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.export.source import open_source
 from mobilevlm_ros.files.hub_cache import hub_cache
 from mobilevlm_ros.files.json_fields import read_json
-from mobilevlm_ros.model.config import ADAPTER_FILES
+from mobilevlm_ros.model.other_models import ADAPTER_FILES
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 499723\n"

@@ -16,6 +16,7 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from mobilevlm_ros.checkpoints.content_hash import check_content
 from mobilevlm_ros.checkpoints.weights_check import check_beginning
 from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.files.json_fields import require
@@ -151,6 +152,8 @@ def find_gguf(path: Path, mmproj: Path | None = None) -> tuple[GGUFFile, GGUFFil
     else:
         beside = [file for file in sorted(language.path.parent.glob("*.gguf")) if file != language.path]
         vision = _only(beside, VISION, language.path.parent, "give it with --mmproj FILE")
+    for file in (language, vision):
+        check_content(file.path)
     return language, vision
 
 

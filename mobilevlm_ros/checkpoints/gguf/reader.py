@@ -20,12 +20,24 @@ from mobilevlm_ros.checkpoints.gguf.tensor_names import (
     rotated_heads,
 )
 from mobilevlm_ros.checkpoints.weights_check import check_tensor
-from mobilevlm_ros.files.json_fields import Json, require
+from mobilevlm_ros.files.json_fields import Json, require, short
 from mobilevlm_ros.model.config import MobileVLMConfig
 from mobilevlm_ros.processing.image import IMAGE_MEAN, IMAGE_STD
 
 RELEASED_LAYERS = 24
 """Layers of every released model's tower; llama.cpp's converter leaves the last one, which is unused, out."""
+
+_PROJECTOR_ADVICE = {
+    "peg": ". The authors' own branch of llama.cpp calls LDPv2 so; make the file anew with llama.cpp's "
+    "convert_image_encoder_to_gguf.py --projector-type ldpv2, or build from mtgv/MobileVLM_V2-1.7B itself",
+    "mlp": ". It is a LLaVA's; build from the LLaVA's original checkpoint",
+}
+"""By projector type."""
+
+_ENDS = ("eos", "eot", "eom")
+"""Of the keys `tokenizer.ggml.*_token_id`, those that llama.cpp ends an answer at."""
+_NO_TOKEN = 2**32 - 1
+"""What converters write there for none: -1 in 32 bits."""
 
 _ROTARY = ".attn_rot_embd."
 """The rotation's frequencies, which old converters wrote and nothing reads."""
@@ -96,7 +108,8 @@ def read_config(language: GGUFFile, vision: GGUFFile) -> MobileVLMConfig:
     kind = vision.field("clip.projector_type", None)
     require(
         isinstance(kind, str) and kind in PROJECTORS,
-        f"{vision.path} has projector type {kind!r}; a MobileVLM's is one of {', '.join(PROJECTORS)}",
+        f"{vision.path} has projector type {short(kind)!r}; a MobileVLM's is one of {', '.join(PROJECTORS)}"
+        + _PROJECTOR_ADVICE.get(str(kind), ""),
     )
     for name, ours in (("image_mean", IMAGE_MEAN), ("image_std", IMAGE_STD)):
         theirs = vision.field(f"clip.vision.{name}", list(ours))
@@ -118,6 +131,10 @@ def read_config(language: GGUFFile, vision: GGUFFile) -> MobileVLMConfig:
 def _llama(file: GGUFFile) -> Json:
     def field(name: str, default: Any = REQUIRED) -> Any:
         return file.field(f"{LANGUAGE}.{name}", default)
+
+    def end_of(name: str) -> object:
+        token = file.field(f"tokenizer.ggml.{name}_token_id", None)
+        return None if token == _NO_TOKEN else token
 
     table = "token_embd.weight"
     require(table in file.tensors, f"{file.path} has no embedding table; convert the model again")
@@ -151,6 +168,7 @@ def _llama(file: GGUFFile) -> Json:
         "rope_scaling": scaling,
         "max_position_embeddings": length,
         "tie_word_embeddings": "output.weight" not in file.tensors,
+        "eos_token_id": [end for end in map(end_of, _ENDS) if end is not None] or None,
     }
 
 
