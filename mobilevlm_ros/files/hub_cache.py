@@ -36,26 +36,28 @@ def hub_cache() -> Path:
 
 
 def cached_snapshot(name: str, revision: str | None = None) -> Path | None:
-    """The directory of a repository's revision (branch, tag or commit) in the cache, complete or not.
+    """The directory of a repository's revision (branch, tag or commit) in the cache, complete or not, that
+    holds a config.json.
 
     huggingface_hub looks it up where it is installed; else its layout is read as its documentation tells.
     """
     library = _library()
     if library is not None:
         try:
-            found = library.snapshot_download(
-                name, revision=revision, cache_dir=hub_cache(), local_files_only=True
+            # Not snapshot_download: it takes a snapshot for incomplete without files that we never ask for.
+            found = library.try_to_load_from_cache(
+                name, "config.json", cache_dir=hub_cache(), revision=revision
             )
-        except Exception:  # not there, or no repository's name: what it raises has changed more than once
+        except Exception:  # no repository's name: what it raises has changed more than once
             return None
-        return Path(found)
+        return Path(found).parent if isinstance(found, str) else None
     repository = hub_cache() / ("models--" + name.replace("/", "--"))
     commit = revision or "main"
     with suppress(OSError, ValueError):  # then the revision is a commit
         commit = (repository / "refs" / commit).read_text(encoding="utf-8").strip()
     path = repository / "snapshots" / commit
     try:
-        return path if path.is_dir() else None
+        return path if (path / "config.json").is_file() else None
     except (OSError, ValueError):  # a name that is no file's
         return None
 
