@@ -84,7 +84,7 @@ def build(cls: type[T], data: Json, source: str) -> T:
             continue
         require(
             _fits(value, kinds[item.name]),
-            f"{source}: {item.name} is {short(value)}; expected a positive {kinds[item.name].__name__}",
+            f"{source}: {item.name} is {short(repr(value))}; expected a positive {kinds[item.name].__name__}",
         )
         values[item.name] = float(value) if kinds[item.name] is float else value
     with naming(source):
