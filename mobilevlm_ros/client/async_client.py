@@ -129,10 +129,14 @@ class AsyncAskImageClient:
         self, text: str = "", *, node: str = "mobilevlm", timeout: float = TIMEOUT, **fields: Any
     ) -> Any:
         """What the node remembers. Arguments, response and errors as for `AskImageClient.search_memory`."""
+        return await self.search_memory_of(memory_request(text, fields), node, timeout)
+
+    async def search_memory_of(self, request: Any, node: str, timeout: float) -> Any:
+        """The response to a request that is already filled; see `search_memory`."""
         name = beside(self._action, node)
         if name not in self._memories:
             self._memories[name] = MemoryClient(self._node, name)
-        return await self._memories[name].call_async(memory_request(text, fields), timeout, self._post)
+        return await self._memories[name].call_async(request, timeout, self._post)
 
     async def wait_for_node(self, timeout: float) -> bool:
         """Whether something serves the questions, waiting for it up to `timeout` seconds."""

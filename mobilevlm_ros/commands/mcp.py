@@ -5,14 +5,26 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mobilevlm_ros.commands.serve import TOKEN, add_service_arguments, make_service, missing, token_of
 from mobilevlm_ros.errors import OptionError
+
+if TYPE_CHECKING:
+    from mobilevlm_ros.server.memory import Search
+    from mobilevlm_ros.server.service import VisionService
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     add_service_arguments(parser)
+    parser.add_argument(
+        "--memory",
+        type=Path,
+        metavar="MEMORY",
+        help="memory of `mobilevlm index` that the agent may search (with --ros: the node's own)",
+    )
     parser.add_argument("--http", action="store_true", help="streamable HTTP at /mcp instead of stdio")
     parser.add_argument("--host", default="127.0.0.1", help="with --http (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8081, help="with --http (default: 8081; 0: any free one)")
@@ -29,7 +41,8 @@ def main(args: argparse.Namespace) -> int:
         return _http(args)
     if args.token is not None:
         raise OptionError("--token is for --http: over stdio the agent starts this process itself")
-    make_mcp_server(make_service(args)).run("stdio")
+    service = make_service(args)
+    make_mcp_server(service, _memory(args, service)).run("stdio")
     return 0
 
 
@@ -43,7 +56,27 @@ def _http(args: argparse.Namespace) -> int:
     local = run.check_address(args.host, token)
     bound = run.listen(args.host, args.port)
     service = make_service(args)
+    memory = _memory(args, service)
     address = run.address_of(bound)
     print(f"serving MCP at {address}/mcp  (Ctrl-C ends it)", file=sys.stderr)
-    run.make_uvicorn(make_mcp_app(service, token, local)).run(sockets=[bound])
+    run.make_uvicorn(make_mcp_app(service, token, local, memory)).run(sockets=[bound])
     return 0
+
+
+def _memory(args: argparse.Namespace, service: VisionService) -> Search | None:
+    """What the agent may search; None: nothing. Raises MemoryFileError and OptionError."""
+    from mobilevlm_ros.memory.vectors import vectors_of
+    from mobilevlm_ros.server.local_service import LocalService
+    from mobilevlm_ros.server.memory import file_memory
+
+    if isinstance(service, LocalService):
+        return (
+            None
+            if args.memory is None
+            else file_memory(args.memory.expanduser(), vectors_of(service.runtime))
+        )
+    if args.memory is not None:
+        raise OptionError("--memory does not go with --ros: the node has its own (parameter memory.enabled)")
+    from mobilevlm_ros.server.node_service import NodeService
+
+    return service.search_memory if isinstance(service, NodeService) else None

@@ -33,9 +33,9 @@ FUSION = 60
 LEAST_SCORE = 0.3
 """What agrees less is not returned."""
 
-GOOD_SHARE, GOOD_SCORE = 0.95, 0.55
+GOOD_SHARE, GOOD_SCORE = 0.95, 0.7
 """Share of the best score, and score, from which something counts as found where the newest or oldest is
-asked for: of two wanted words both, so that a white ball does not pass for the last red one.
+asked for. The score is that of three wanted words of four: a white ball does not pass for the last red one.
 """
 
 SAME_SIGHT = 10_000_000_000

@@ -46,6 +46,9 @@ class LocalService:
         prefix_budget: bytes of KV that are kept of system prompts and pictures.
         session_budget: bytes of KV that are kept of conversations.
         cameras: by name, the first is the default one; none where pictures are only sent.
+
+    Attributes:
+        runtime: as given.
     """
 
     live = False
@@ -59,7 +62,7 @@ class LocalService:
         session_budget: int = 512 << 20,
         cameras: Mapping[str, LocalCamera] | None = None,
     ) -> None:
-        self._runtime = runtime
+        self.runtime = runtime
         self._assistant = Assistant(runtime, prefix_budget=prefix_budget)
         self._scheduler = Scheduler(capacity=queue_size)
         context = runtime.language.max_length
@@ -113,7 +116,7 @@ class LocalService:
         yield Reply(
             answer,
             self._model_id,
-            self._runtime.backend_name,
+            self.runtime.backend_name,
             camera=asked[0].camera,
             stamp_ns=asked[0].stamp_ns,
             frame_id=asked[0].frame_id,
@@ -162,7 +165,7 @@ class LocalService:
             "prefill_rate": self._metrics.prefill_rate,
             "decode_rate": self._metrics.decode_rate,
         }
-        return ServiceStatus(True, self._model_id, self._runtime.backend_name, numbers=numbers)
+        return ServiceStatus(True, self._model_id, self.runtime.backend_name, numbers=numbers)
 
     async def close(self) -> None:
         """See `VisionService.close`."""

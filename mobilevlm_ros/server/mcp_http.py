@@ -10,17 +10,21 @@ from mobilevlm_ros.server.http.guard import LOOPBACK, Guard
 from mobilevlm_ros.server.http.limits import RateLimiter
 from mobilevlm_ros.server.http.prometheus import ServerMetrics
 from mobilevlm_ros.server.mcp_server import make_mcp_server
+from mobilevlm_ros.server.memory import Search
 from mobilevlm_ros.server.service import VisionService
 
 
-def make_mcp_app(service: VisionService, token: str = "", local: bool = True) -> ASGIApp:
+def make_mcp_app(
+    service: VisionService, token: str = "", local: bool = True, memory: Search | None = None
+) -> ASGIApp:
     """The ASGI application, which serves /mcp.
 
     Args:
         token: that each request must bear; empty: none is needed.
         local: only requests to names of this machine are served.
+        memory: what the tool `search_memory` searches; None: there is no such tool.
     """
     # Hosts and origins are the guard's; the library's own check wants a list of addresses and ports.
     security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    app = make_mcp_server(service).streamable_http_app(transport_security=security)
+    app = make_mcp_server(service, memory).streamable_http_app(transport_security=security)
     return Guard(app, token, LOOPBACK if local else (), RateLimiter(0.0), ServerMetrics())

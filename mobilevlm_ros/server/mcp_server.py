@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from mobilevlm_ros.errors import MobileVLMError
 from mobilevlm_ros.inference.types import AnswerFormat, Region, Request, SamplingParams
+from mobilevlm_ros.server.memory import Search, add_memory_tool
 from mobilevlm_ros.server.service import CaptionInfo, MonitorInfo, Question, Reply, VisionService
 from mobilevlm_ros.version import __version__
 
@@ -48,8 +49,10 @@ class RegionArgument(BaseModel):
 CameraArgument = Annotated[str, Field(description="name from list_cameras; empty: the default camera")]
 
 
-def make_mcp_server(service: VisionService) -> MCPServer[None]:
-    """The server over a service, which it closes at its end."""
+def make_mcp_server(service: VisionService, memory: Search | None = None) -> MCPServer[None]:
+    """The server over a service, which it closes at its end; with a memory it has the tool
+    `search_memory`.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(_: MCPServer[None]) -> AsyncIterator[None]:
@@ -140,6 +143,9 @@ def make_mcp_server(service: VisionService) -> MCPServer[None]:
         """The standing questions of the running node: raised, clear or unknown, and how probable a yes is."""
         with _told():
             return [_with_age(monitor) for monitor in await _heard(service, service.monitors)]
+
+    if memory is not None:
+        add_memory_tool(server, memory)
 
     @server.resource("mobilevlm://cameras", mime_type="application/json")
     async def cameras_resource() -> str:

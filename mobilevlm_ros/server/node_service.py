@@ -14,9 +14,11 @@ from mobilevlm_msgs.msg import MonitorState, Status
 from sensor_msgs.msg import CompressedImage, RegionOfInterest
 
 from mobilevlm_ros.client.async_client import AsyncAskImageClient
+from mobilevlm_ros.client.memory import matches_of, request_of
 from mobilevlm_ros.client.watcher import NodeWatcher
 from mobilevlm_ros.errors import NodeGone, RequestTimeout, Unsupported
 from mobilevlm_ros.inference.types import Answer, Latency
+from mobilevlm_ros.memory.record import Match, Query
 from mobilevlm_ros.ros.image_messages import octets
 from mobilevlm_ros.ros.stamps import to_nanoseconds
 from mobilevlm_ros.ros.status import name_of
@@ -63,6 +65,7 @@ class NodeService:
     def __init__(self, namespace: str = "", node: str = "mobilevlm") -> None:
         prefix = f"/{namespace.strip('/')}/" if namespace.strip("/") else "/"
         self._client = AsyncAskImageClient(f"{prefix}ask")
+        self._node = node
         self._began = monotonic()
         self._watcher = NodeWatcher(f"{prefix}{node}")
 
@@ -151,6 +154,11 @@ class NodeService:
             return ServiceStatus(False, reason=str(error))
         numbers = {name: float(getattr(heard, name)) for name in _NUMBERS if hasattr(heard, name)}
         return ServiceStatus(True, heard.model_id, heard.backend, numbers=numbers)
+
+    async def search_memory(self, query: Query) -> list[Match]:
+        """What the node remembers. Raises MobileVLMError, with the node's reason where it cannot tell."""
+        response = await self._client.search_memory_of(request_of(query), self._node, NODE_WAIT)
+        return matches_of(response)
 
     async def close(self) -> None:
         """Leave the ROS graph."""

@@ -13,6 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
+from mobilevlm_ros.memory.record import Position, Record
+from mobilevlm_ros.memory.store import MemoryStore
+
 mcp = pytest.importorskip("mcp", reason="the official client is what this is about")
 
 COMMAND = ["-m", "mobilevlm_ros.cli", "mcp", "--threads", "1"]
@@ -29,6 +32,34 @@ def agent(work, *options: str):
             return await work(client)
 
     return asyncio.run(run())
+
+
+def test_an_agent_searches_a_memory(any_bundle, tmp_path) -> None:
+    with MemoryStore(tmp_path / "memory.db", writable=True) as store:
+        seen = ["A red ball on the left.", "The road is empty.", "A red ball ahead."]
+        place = Position("map", 1.0, 2.0)
+        store.add(
+            [Record(at * 10**9, "front", "caption", text, position=place) for at, text in enumerate(seen, 1)],
+            None,
+        )
+
+    async def work(client):
+        assert "search_memory" in {tool.name for tool in (await client.list_tools()).tools}
+        question = {"text": "where did you last see a red ball?", "limit": 1}
+        (found,) = (await client.call_tool("search_memory", question)).structured_content["result"]
+        assert (found["text"], found["stamp"], found["camera"]) == (seen[2], "3.000000000", "front")
+        assert found["score"] > 0.9 and found["position"] == {"frame": "map", "x": 1.0, "y": 2.0, "z": 0.0}
+        for arguments, count in (
+            ({"text": "a red ball", "end": 2.0}, 1),
+            ({"text": "a red ball", "x": 50.0, "radius": 3.0}, 0),
+            ({"text": "when did you last see an elephant"}, 0),
+        ):
+            told = await client.call_tool("search_memory", arguments)
+            assert len(told.structured_content["result"]) == count
+        told = await client.call_tool("search_memory", {"kind": "video"})
+        assert told.is_error and "caption, monitor, answer" in told.content[0].text
+
+    agent(work, "--memory", str(tmp_path / "memory.db"), "--bundle", str(any_bundle))
 
 
 def test_an_agent_sees_a_simulated_camera(nano) -> None:

@@ -29,6 +29,8 @@ def test_an_agent_sees_through_a_node(node) -> None:
             assert caption["age"] < 60
             image, _ = (await client.call_tool("look", {"camera": "photo"})).content
             assert image.mime_type == "image/jpeg"
+            told = await client.call_tool("search_memory", {"text": "a ball"})
+            assert told.is_error and "memory.enabled" in told.content[0].text
             told = await client.call_tool("ask_camera", {"question": "Hm?", "camera": "rear"})
             assert told.is_error
             assert "rear" in told.content[0].text
