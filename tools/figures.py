@@ -4,8 +4,8 @@
     python tools/figures.py            # writes them into the pages
     python tools/figures.py --check    # says which pages differ, exit status 1; a test does this
 
-A page names a figure with `<!-- figure: NAME -->...<!-- /figure -->`, around a table or a few words. NAME is a
-function below.
+A page names a figure with `<!-- figure: NAME -->...<!-- /figure -->`, around a table or a few words.
+NAME is a function below.
 """
 
 from __future__ import annotations
@@ -102,12 +102,20 @@ def full_size() -> str:
     large, built = (row(tables, c, model="MobileVLM_V2-7B") for c in ("load s", "wall s"))
     first = float(large["encode s"]) + float(large["prefill s"])
     lines.append(
-        ["MobileVLM_V2-7B", "`--vision int8`", f"{built['wall s']} s", f"{built['greatest memory GiB']} GiB"]
-        + [f"{built['bundle GB']} GB", f"{large['serve GiB']} GiB", f"{first:.1f} s"]
-        + [f"{large['second question, to first token s']} s", f"{large['decode ms/token']} ms/token"]
+        [
+            "MobileVLM_V2-7B",
+            "`--vision int8`",
+            f"{built['wall s']} s",
+            f"{built['greatest memory GiB']} GiB",
+            f"{built['bundle GB']} GB",
+            f"{large['serve GiB']} GiB",
+            f"{first:.1f} s",
+            f"{large['second question, to first token s']} s",
+            f"{large['decode ms/token']} ms/token",
+        ]
     )
-    head = "model|encoder|build|memory to build|bundle|memory to serve|first question, to first token|second|decode"
-    return table(head.split("|"), lines)
+    head = ["model", "encoder", "build", "memory to build", "bundle", "memory to serve"]
+    return table([*head, "first question, to first token", "second", "decode"], lines)
 
 
 @figure
@@ -277,9 +285,8 @@ def main() -> int:
         if (after := filled(before)) == before:
             continue
         if check:
-            print(
-                f"{page.relative_to(ROOT)}: figures differ from benchmarks/results: run python tools/figures.py"
-            )
+            name = page.relative_to(ROOT)
+            print(f"{name}: figures differ from benchmarks/results: run python tools/figures.py")
             status = 1
         else:
             page.write_text(after, encoding="utf-8")
