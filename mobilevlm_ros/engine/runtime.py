@@ -13,6 +13,7 @@ from mobilevlm_ros.engine.bundle import Bundle
 from mobilevlm_ros.engine.cuda.device import find_gpu
 from mobilevlm_ros.engine.cuda.process_memory import process_memory
 from mobilevlm_ros.engine.interfaces import LanguageEngine, VisionEngine
+from mobilevlm_ros.engine.tuning import tuned_threads
 from mobilevlm_ros.errors import BundleError, CheckpointError, EngineError
 from mobilevlm_ros.processing.tokenizer import TOKENIZER, Tokenizer
 
@@ -61,9 +62,9 @@ def load_runtime(
 
     'nano' is that one too, and `~` in `bundle_dir` is the home directory. `backend` is one of
     BACKEND_NAMES; 'torch' takes a checkpoint directory or hub id instead of a bundle. `threads` is the number
-    of CPU threads, 0 for one per physical core. `spin` lets idle threads busy-wait: a little faster alone,
-    several times slower when another process wants the cores. Raises BundleError, EngineError, and
-    CheckpointError (torch only).
+    of CPU threads, 0 for what `mobilevlm tune` found best for this bundle here, else one per physical core.
+    `spin` lets idle threads busy-wait: a little faster alone, several times slower when another process wants
+    the cores. Raises BundleError, EngineError, and CheckpointError (torch only).
     """
     if backend not in BACKEND_NAMES:
         raise EngineError(f"unknown backend {backend!r}; choose one of {', '.join(BACKEND_NAMES)}")
@@ -73,6 +74,7 @@ def load_runtime(
     if backend == TORCH:
         return _torch_runtime(path, threads)
     bundle = Bundle.open(path)
+    threads = threads or tuned_threads(bundle)
     tokenizer = _tokenizer(bundle)
     names, reason = _candidates(backend)
     failures: list[str] = []

@@ -73,7 +73,12 @@ SPECS = (
         "auto",
         "Engine that runs the bundle: auto takes the best that loads here (docs/engines.md).",
     ),
-    Spec("threads", 0, "CPU threads of the engine; 0 = one per physical core.", bounds=(0, 256)),
+    Spec(
+        "threads",
+        0,
+        "CPU threads of the engine; 0 = what `mobilevlm tune` found here, else one per physical core.",
+        bounds=(0, 256),
+    ),
     Spec(
         "spin_threads",
         False,

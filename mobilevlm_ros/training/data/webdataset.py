@@ -51,7 +51,8 @@ def shards_of(path: Path) -> list[Path]:
         first, last = int(span[1]), int(span[2])
         if not first <= last < first + _MAX_SHARDS:
             raise DataError(f"{path}: {span[0]} is no range of shards; write {{0000..0041}}")
-        names = (path.name.replace(span[0], str(i).zfill(len(span[1])), 1) for i in range(first, last + 1))
+        before, after = path.name[: span.start()], path.name[span.end() :]
+        names = (f"{before}{i:0{len(span[1])}}{after}" for i in range(first, last + 1))
         shards = [path.with_name(name) for name in names]
     missing = [shard for shard in shards if not shard.is_file()]
     if missing:
