@@ -87,6 +87,9 @@ def add_ray(parser: argparse.ArgumentParser) -> None:
     fleet.add_argument(
         "--workers", type=int, default=2, metavar="N", help="copies of the model at work (default: 2)"
     )
+    fleet.add_argument(
+        "--worker-gpus", type=float, default=0.0, metavar="N", help="GPUs of each of them (default: 0)"
+    )
 
 
 def add_bag_plot(parser: argparse.ArgumentParser) -> None:
@@ -142,13 +145,12 @@ def run_jobs(args: argparse.Namespace, bags: Sequence[Path], make: Maker, model_
     if args.output is not None:
         targets = outputs(bags, args.output, f".{kind}s.mcap")
     if args.ray is not None:
-        from mobilevlm_ros.bags.running.ray_run import run_on_ray
+        from mobilevlm_ros.bags.running.ray_run import Cluster, run_on_ray
 
         if args.output is None:
             raise OptionError("--ray needs -o: results come in no order, and a run must be able to go on")
-        summaries = run_on_ray(
-            targets, make, args.ray, args.workers, overwrite=args.overwrite, quiet=args.quiet
-        )
+        cluster = Cluster(args.ray, args.workers, args.worker_gpus)
+        summaries = run_on_ray(targets, make, cluster, overwrite=args.overwrite, quiet=args.quiet)
         _plot_files(args, targets)
         return _tell(args, summaries)
     summaries, failed = [], False

@@ -22,6 +22,7 @@ VERBS = {
     "caption-bag": "write a sentence about each frame of a recording (rosbag2, ROS 1)",
     "ask-bag": "ask the same question about each frame of a recording",
     "monitor-bag": "run the node's monitors over a recording",
+    "bag-to-dataset": "make training data of a recording: pictures, LLaVA's JSON, a table to review",
     "train": "train a model: any stage of the paper, or adapters from your own pictures",
     "tokenize": "make token shards of text, for `train pretrain-llm`",
     "merge": "put trained adapters into their base: one checkpoint",
@@ -84,6 +85,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'mobilevlm ask-bag drive.bag "What is ahead?" --every 2 -o answers.mcap',
     ),
     "monitor-bag": ("mobilevlm monitor-bag drive.mcap --monitors monitors.yaml -o out.mcap --plot",),
+    "bag-to-dataset": (
+        "mobilevlm bag-to-dataset drive.answers.jsonl -o dataset/",
+        "mobilevlm bag-to-dataset drive.answers.jsonl -o dataset/ --reviewed dataset/review.csv --overwrite",
+        'mobilevlm bag-to-dataset drive.mcap --question "Is the gate open?" --choices yes no -o dataset/',
+    ),
     "train": (
         "mobilevlm train lora --model mtgv/MobileVLM_V2-1.7B --data robot.json --images pics/ -o runs/gate",
         "mobilevlm train instruct --recipe recipes/mobilevlm_v2-1.7b-stage2.yaml --dry-run",

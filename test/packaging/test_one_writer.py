@@ -29,6 +29,7 @@ PICKLES = {"pickle", "dill", "shelve", "marshal", "joblib", "cloudpickle"}
 WRITE_WITHIN = {
     # into the directory, or at the path, that a `new_directory` or `new_file` gave them
     "checkpoints/checkpoint.py", "checkpoints/random_weights.py", "commands/trace.py",
+    "bags/dataset/build.py",
     "engine/tensorrt/plans.py", "training/nano/scenes.py", "training/nano/train.py",
     "export/stages.py", "export/graphs/gpu.py", "export/graphs/onnx_writer.py",
     "export/graphs/tree_decoder.py", "evaluation/nano/pope_shaped.py",

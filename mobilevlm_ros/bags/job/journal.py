@@ -64,6 +64,10 @@ class Journal:
     def __len__(self) -> int:
         return len(self._done)
 
+    def numbers(self) -> list[int]:
+        """Of the frames that have been answered."""
+        return sorted(self._done)
+
     def add(self, entry: Entry) -> None:
         """Keep it. Raises OutputError when the disk is full; what was kept before stays."""
         if entry.number in self._done:
