@@ -8,6 +8,7 @@ that die and the pressure on the object store are Ray's business.
 
 from __future__ import annotations
 
+import importlib
 import json
 import socket
 from collections.abc import Iterator, Sequence
@@ -143,8 +144,7 @@ class _Connection:
 
     def __enter__(self) -> None:
         try:
-            import ray
-            import ray.data
+            ray = _ray()
         except ImportError as error:
             raise OptionError(f"--ray needs Ray ({error}); pip install 'mobilevlm_ros[fleet]'") from error
         self._ours = not ray.is_initialized()
@@ -167,15 +167,18 @@ class _Connection:
             ) from error
 
     def __exit__(self, *_: object) -> None:
-        import ray
-
         if self._ours:
-            ray.shutdown()
+            _ray().shutdown()
+
+
+def _ray() -> Any:
+    """The library; some releases of it have no annotations, and no two the same."""
+    importlib.import_module("ray.data")
+    return importlib.import_module("ray")
 
 
 def _answer(work: Sequence[_Open], cluster: Cluster, quiet: bool) -> None:
-    import ray
-
+    ray = _ray()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = BLOCK_BYTES
