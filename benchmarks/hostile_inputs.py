@@ -95,8 +95,8 @@ def image_messages(rng: random.Random) -> object:
 _ALPHABET = "aé 漢🙂\u202e\u0000\u001b\ud800\n</s><s><image>\ufeff\u0301{}[]\"'\\1"
 
 
-def _words(rng: random.Random) -> str:
-    return "".join(rng.choice(_ALPHABET) for _ in range(rng.choice((0, 1, 5, 40, 3000))))
+def _words(rng: random.Random, lengths: tuple[int, ...] = (0, 1, 5, 40, 3000)) -> str:
+    return "".join(rng.choices(_ALPHABET, k=rng.choice(lengths)))
 
 
 @cache
@@ -112,7 +112,7 @@ def questions(rng: random.Random) -> object:
     options: dict[str, Any] = {}
     for name in ("choices", "stop"):
         if rng.random() < 0.4:
-            options[name] = [_words(rng) for _ in range(rng.choice((0, 1, 2, 5, 300)))]
+            options[name] = [_words(rng, (0, 1, 5)) for _ in range(rng.choice((0, 1, 2, 5, 300)))]
     for name in (
         "temperature",
         "top_p",

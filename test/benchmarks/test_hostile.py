@@ -28,7 +28,7 @@ FOUND = [
     ("manifests", 1042),
     ("configs", 381),
     ("tokenizers", 405),
-    ("questions", 14),
+    ("questions", 170),
     ("monitors", 3),
     ("configs", 168),
 ]
