@@ -111,7 +111,7 @@ class Manifest:
         if not isinstance(data, dict):
             raise BundleError(f"{where} is not a bundle manifest; build the bundle again")
         version = data.pop("schema_version", None)
-        if version != SCHEMA_VERSION:
+        if version is True or version != SCHEMA_VERSION:
             raise BundleError(
                 f"{where} has schema version {version!r}, this mobilevlm_ros reads {SCHEMA_VERSION}; "
                 "build the bundle again with `mobilevlm build`, or install the version that made it"
