@@ -16,8 +16,8 @@ def session_of(question: Question, store: SessionStore) -> Session | None:
     """The session that a question continues; None for a first question, which needs none.
 
     A named session is the store's. A history belongs to the session that began with the same question about
-    the same picture: where that one's turns are the history, its KV is used; where not (an answer was edited,
-    or asked for again), the history is read anew. Runs on the inference thread.
+    the same pictures: where that one's turns are the history, its KV is used; where not (an answer was
+    edited, or asked for again), the history is read anew. Runs on the inference thread.
     """
     if question.session:
         return store.get(f"named/{question.session}")
@@ -38,7 +38,7 @@ def session_of(question: Question, store: SessionStore) -> Session | None:
 def _digest(question: Question) -> str:
     """What a conversation keeps from its first question to its last."""
     digest = hashlib.blake2b(digest_size=16)
-    request, picture = question.request, question.picture
+    request = question.request
     first: Turn = question.history[0]
     parts = (
         question.camera,
@@ -49,6 +49,6 @@ def _digest(question: Question) -> str:
     )
     for part in parts:
         digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
-    if picture is not None:
+    for picture in question.pictures:
         digest.update(hashlib.blake2b(picture.data, digest_size=16).digest())
     return digest.hexdigest()

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from time import monotonic
 
 from mobilevlm_ros.engine.runtime import Runtime
-from mobilevlm_ros.errors import ImageError
+from mobilevlm_ros.errors import ImageError, Unsupported
 from mobilevlm_ros.inference.assistant import Assistant, with_queue_time
 from mobilevlm_ros.inference.cache.sessions import SessionLimits, SessionStore
 from mobilevlm_ros.inference.job import Priority
@@ -92,9 +92,9 @@ class LocalService:
         def work() -> Generator[str, None, Answer]:
             queued = monotonic() - arrival
             session = session_of(question, self._sessions)
-            frame = self._frame(question, session.frame if session is not None else None)
-            asked.append(frame)
-            answer = yield from self._assistant.steps(frame, question.request, session)
+            frames = self._frames(question, () if session is None else session.frames)
+            asked.append(frames[-1])
+            answer = yield from self._assistant.steps(frames, question.request, session)
             return with_queue_time(answer, queued)
 
         job = self._scheduler.submit(
@@ -173,17 +173,22 @@ class LocalService:
         for camera in self._cameras.values():
             camera.close()
 
-    def _frame(self, question: Question, before: Frame | None) -> Frame:
-        """The picture of a question. `before`: that of the session's question before."""
-        if question.picture is not None:
-            return question.picture.frame
-        if before is not None and question.camera in ("", before.camera):
+    def _frames(self, question: Question, before: tuple[Frame, ...]) -> tuple[Frame, ...]:
+        """The pictures of a question. `before`: those of the session's question before."""
+        if question.pictures:
+            return tuple(picture.frame for picture in question.pictures)
+        if question.frames > 1:
+            raise Unsupported(
+                f"frames is {question.frames}, and the cameras of this server keep their newest frame only: "
+                "send the pictures, or ask a running node that keeps a history (--ros)"
+            )
+        if before and question.camera in ("", before[-1].camera):
             return before
         if not self._cameras and not question.camera:
             raise ImageError(
                 "the request has no picture: add an image_url part with a data: URI to the user message"
             )
-        return self._camera(question.camera).frame()
+        return (self._camera(question.camera).frame(),)
 
     def _camera(self, name: str) -> LocalCamera:
         if not name and self._cameras:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from mobilevlm_ros.errors import MobileVLMError
 from mobilevlm_ros.inference.types import AnswerFormat, Region, Request, SamplingParams
+from mobilevlm_ros.inference.validate import MAX_FRAMES
 from mobilevlm_ros.server.memory import Search, add_memory_tool
 from mobilevlm_ros.server.service import CaptionInfo, MonitorInfo, Question, Reply, VisionService
 from mobilevlm_ros.version import __version__
@@ -82,8 +83,16 @@ def make_mcp_server(service: VisionService, memory: Search | None = None) -> MCP
             dict[str, Any] | None, Field(description="answer with JSON of this schema")
         ] = None,
         max_tokens: Annotated[int, Field(ge=1, le=1024)] = 128,
+        frames: Annotated[
+            int,
+            Field(ge=1, le=MAX_FRAMES, description="ask about this many of its last frames at once"),
+        ] = 1,
+        frame_interval: Annotated[
+            float, Field(ge=0, le=3600, description="with frames: seconds between them; 0: as they are kept")
+        ] = 0.0,
     ) -> dict[str, Any]:
-        """Ask a question about a camera's newest picture. Returns the answer, how sure the model is, and the
+        """Ask a question about a camera's newest picture, or about several of its last frames (did something
+        move?; the node has to keep a history). Returns the answer, how sure the model is, and the
         stamp of the picture.
         """
         form = (
@@ -100,7 +109,7 @@ def make_mcp_server(service: VisionService, memory: Search | None = None) -> MCP
             answer_format=form,
         )
         with _told():
-            pieces = service.ask(Question(request, camera=camera, client="mcp"))
+            pieces = service.ask(_question(request, camera, frames, frame_interval))
             async with contextlib.aclosing(pieces):
                 text, count = "", 0
                 async for piece in pieces:
@@ -167,6 +176,14 @@ def _told() -> Iterator[None]:
         yield
     except MobileVLMError as error:
         raise ToolError(str(error)) from error
+
+
+def _question(request: Request, camera: str, frames: int, interval: float) -> Question:
+    if frames == 1 and interval:
+        raise ToolError("frame_interval is given without frames: say how many frames, 2 or more")
+    return Question(
+        request, camera=camera, frames=frames if frames > 1 else 0, frame_interval=interval, client="mcp"
+    )
 
 
 def _answer(reply: Reply, choices: Sequence[str]) -> dict[str, Any]:

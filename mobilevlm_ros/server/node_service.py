@@ -17,7 +17,7 @@ from mobilevlm_ros.client.async_client import AsyncAskImageClient
 from mobilevlm_ros.client.memory import matches_of, request_of
 from mobilevlm_ros.client.watcher import NodeWatcher
 from mobilevlm_ros.errors import NodeGone, RequestTimeout, Unsupported
-from mobilevlm_ros.inference.types import Answer, Latency
+from mobilevlm_ros.inference.types import Answer, Latency, TokenLogprob
 from mobilevlm_ros.memory.record import Match, Query
 from mobilevlm_ros.ros.image_messages import octets
 from mobilevlm_ros.ros.stamps import to_nanoseconds
@@ -42,6 +42,9 @@ SHORT_WAIT = 0.2
 
 FRAME_WAIT = 5.0
 """Seconds that a question or a look waits for a frame."""
+
+NO_ID = -1
+"""Stands for the id of a token that is known by its text only."""
 
 _NUMBERS = (
     "queue_length", "queue_capacity", "sessions", "questions_answered", "questions_refused", "questions_busy",
@@ -80,7 +83,7 @@ class NodeService:
         if not await self._client.wait_for_node(NODE_WAIT):
             raise Refusal("node_unavailable", str(self._client.missing(NODE_WAIT)))
         stream = self._client.stream(
-            with_history(question),
+            question.request.question,
             camera=question.camera,
             choices=question.request.choices,
             timeout=question.timeout,
@@ -182,39 +185,35 @@ class NodeService:
         return self._watcher.metrics.message
 
 
-def with_history(question: Question) -> str:
-    """The question, with what was said before as text: a node keeps conversations of its own (the field
-    `session`), and takes no history from a client.
-    """
-    said = [f"Question: {turn.question}\nAnswer: {turn.answer}" for turn in question.history]
-    if not said:
-        return question.request.question
-    return "\n".join(["Earlier in this conversation:", *said, f"Now: {question.request.question}"])
-
-
 def _fields(question: Question) -> dict[str, Any]:
     """The other fields of the action's goal."""
     request, sampling, form = question.request, question.request.sampling, question.request.answer_format
-    if sampling.logprobs:
-        raise Unsupported("logprobs are not told by a running node: ask a bundle (without --ros)")
-    if form.kind in ("regex", "grammar"):
+    if len(question.pictures) > 1:
         raise Unsupported(
-            f"answer_format {form.kind!r} is not served by a running node: ask a bundle (without --ros)"
+            f"{len(question.pictures)} pictures were sent, and a running node takes one in a question: ask a "
+            "bundle (without --ros), or about several frames of a camera (the field frames)"
         )
     fields: dict[str, Any] = {
         "session": question.session,
+        "history": [text for turn in question.history for text in (turn.question, turn.answer)],
+        "frames": question.frames,
+        "frame_interval": question.frame_interval,
         "system_prompt": request.system_prompt,
         "abstain_threshold": request.abstain_threshold,
         "answer_format": form.kind,
         "minimum": form.minimum,
         "maximum": form.maximum,
         "json_schema": form.json_schema,
+        "pattern": form.pattern,
+        "grammar": form.grammar,
         "max_tokens": sampling.max_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "seed": sampling.seed,
         "repetition_penalty": sampling.repetition_penalty,
         "stop": list(sampling.stop),
+        "logprobs": sampling.logprobs and not request.choices,
+        "top_logprobs": 0 if request.choices else sampling.top_logprobs,
         "wait_for_frame": min(FRAME_WAIT, question.timeout),
     }
     if request.region is not None:
@@ -223,9 +222,9 @@ def _fields(question: Question) -> dict[str, Any]:
             x_offset=part.x, y_offset=part.y, width=part.width, height=part.height
         )
         fields["roi_with_frame"] = request.region_with_frame
-    if question.picture is not None:
-        sent = CompressedImage(format=question.picture.media)
-        sent.data = octets(question.picture.data)
+    for picture in question.pictures:
+        sent = CompressedImage(format=picture.media)
+        sent.data = octets(picture.data)
         fields["image"] = sent
     return fields
 
@@ -249,6 +248,8 @@ def _reply(result: Any, total: float) -> Reply:
         abstained=result.abstained,
         calibrated=result.calibrated,
         session_turn=result.session_turn,
+        logprobs=tuple(map(_token, result.logprobs)),
+        choices=tuple(result.choices),
     )
     return Reply(
         answer,
@@ -257,8 +258,16 @@ def _reply(result: Any, total: float) -> Reply:
         camera=result.camera,
         stamp_ns=to_nanoseconds(result.header.stamp),
         frame_id=result.header.frame_id,
+        stamps_ns=tuple(to_nanoseconds(header.stamp) for header in result.frame_headers),
         total=total,
     )
+
+
+def _token(told: Any) -> TokenLogprob:
+    """A token's log-probability; a node does not tell ids."""
+    top = zip(told.top_texts, told.top_logprobs, strict=True)
+    others = tuple(TokenLogprob(NO_ID, text, text.encode(), logprob) for text, logprob in top)
+    return TokenLogprob(NO_ID, told.text, bytes(told.content), told.logprob, others)
 
 
 def _monitor(state: MonitorState, heard: float) -> MonitorInfo:

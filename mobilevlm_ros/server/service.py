@@ -50,8 +50,9 @@ class Question:
 
     Attributes:
         request: what is asked and how it is answered.
-        picture: what it is about; None: the newest frame of `camera`.
+        pictures: what it is about, oldest first; none: the newest frame of `camera`.
         camera: name of a camera; empty: the default one.
+        frames, frame_interval: of the camera: how many, and seconds between them, as in AskImage; 0: one.
         history: what was said before, oldest first; the client keeps it.
         session: name of a conversation that the service keeps; excludes `history`.
         timeout: seconds until RequestTimeout.
@@ -59,8 +60,10 @@ class Question:
     """
 
     request: Request
-    picture: Picture | None = None
+    pictures: tuple[Picture, ...] = ()
     camera: str = ""
+    frames: int = 0
+    frame_interval: float = 0.0
     history: tuple[Turn, ...] = ()
     session: str = ""
     timeout: float = DEFAULT_TIMEOUT
@@ -77,6 +80,7 @@ class Reply:
         backend: what runs it.
         camera: name of the camera; empty for a picture that was sent.
         stamp_ns, frame_id: of the frame it is about, unchanged from its source; 0 and empty for a sent one.
+        stamps_ns: of each frame, oldest first, where it is about several of a camera; else none.
         total: seconds from the arrival of the question to the answer.
     """
 
@@ -86,6 +90,7 @@ class Reply:
     camera: str = ""
     stamp_ns: int = 0
     frame_id: str = ""
+    stamps_ns: tuple[int, ...] = ()
     total: float = 0.0
 
 

@@ -102,7 +102,7 @@ def node(clone: Path, environment: dict[str, str]) -> Iterator[None]:
         )
         for name, seed in cameras.items()
     ]
-    parameters = {"cameras": "['front', 'rear']", "threads": 1}
+    parameters = {"cameras": "['front', 'rear']", "threads": 1, "history_mb": 64, "history_rate": 4.0}
     children.append(Child("node", "mobilevlm_ros.nodes.mobilevlm_node", parameters, environment))
     try:
         for camera in cameras:

@@ -138,8 +138,13 @@ def test_pictures_that_cannot_be_used(client, picture, text) -> None:
     assert code(good[: len(good) // 2]) == "invalid_image"
     assert code(bomb(60_000, 60_000)) == code(bomb(2**31 - 1, 2**31 - 1)) == "invalid_image"
     other = picture(4)
-    status, told = client.chat([picture(), other, text("Hm?")])
+    said = {"role": "assistant", "content": "A ball."}
+    status, told = client.chat([picture(), text("Hm?")], said, [other, text("And now?")])
     assert is_error(status, told, "too_many_images")
+    status, told = client.chat([*[picture()] * 17, text("Hm?")])
+    assert is_error(status, told, "too_many_images")
+    status, told = client.chat([picture(), text("Hm?")], frames=2)
+    assert is_error(status, told, "invalid_parameter")
     status, told = client.chat("Is there a ball?")  # answers about the default camera
     assert status == 200
     status, told = client.chat([picture(), text("Hm?")], model="front")

@@ -73,6 +73,35 @@ def test_a_picture_that_is_sent_is_asked_about(client, picture, text) -> None:
     assert told["mobilevlm"]["stamp"] is None
 
 
+def test_two_pictures_are_too_many_for_a_node(client, picture, text) -> None:
+    status, told = client.chat([picture(7), picture(8), text("What is in the image?")])
+    assert (status, told["error"]["code"]) == (400, "unsupported")
+    assert "takes one in a question" in told["error"]["message"]
+
+
+def test_what_the_bundle_does_the_node_does_too(client, serve, make_service, picture, text, nano) -> None:
+    """Conversations that the client keeps, patterns, and log-probabilities."""
+    said = ["What is in the image?", "A white ball on the left."]
+    messages = [[picture(7), text(said[0])], {"role": "assistant", "content": said[1]}, "Is it day?"]
+    fields = {"max_tokens": 8, "logprobs": True, "top_logprobs": 2}
+    with serve(make_service(nano)) as here:
+        for form in ({}, {"answer_format": "regex", "pattern": "[A-Z]{2}-[0-9]{3}"}):
+            status, told = client.chat(*messages, **fields, **form)
+            assert status == 200, told
+            expected = here.chat(*messages, **fields, **form)[1]
+            assert told["usage"]["prompt_tokens"] == expected["usage"]["prompt_tokens"]
+            choice, wanted = told["choices"][0], expected["choices"][0]
+            assert choice["message"] == wanted["message"]
+            for token, other in zip(
+                choice["logprobs"]["content"], wanted["logprobs"]["content"], strict=True
+            ):
+                assert (token["token"], token["bytes"]) == (other["token"], other["bytes"])
+                assert token["logprob"] == pytest.approx(other["logprob"], abs=1e-2)
+                assert [t["token"] for t in token["top_logprobs"]] == [
+                    t["token"] for t in other["top_logprobs"]
+                ]
+
+
 def test_what_a_node_refuses_has_a_status(client) -> None:
     def code(*messages, **fields):
         status, told = client.chat(*messages, **fields)
@@ -81,7 +110,8 @@ def test_what_a_node_refuses_has_a_status(client) -> None:
     assert code("Hm?", **{"x-camera": "rear"}) == (404, "unknown_camera")
     assert code("Hm?", model="silent", timeout=0.5)[0] in (503, 504)
     assert code("Hm?", stop=["x"], answer_format="integer") == (400, "invalid_parameter")
-    assert code("Hm?", logprobs=True) == (400, "unsupported")
+    assert code("Hm?", frames=2) == (400, "unsupported")  # the node keeps no history
+    assert code("Hm?", frame_interval=1.0) == (400, "invalid_parameter")
     status, told = client.get("/api/frame?camera=rear")
     assert (status, told["error"]["code"]) == (404, "unknown_camera")
 

@@ -3,9 +3,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 
+import numpy as np
+import PIL.Image
 import pytest
+
+from mobilevlm_ros import MobileVLM
 
 openai = pytest.importorskip("openai", reason="the official client is what this is about")
 
@@ -81,6 +87,30 @@ def test_a_conversation_goes_on(ask, api, picture, text) -> None:
     again = follow("Is there a ball?", one, "What is the color of the ball?", two, "Is it day or dusk?")
     assert edited.usage.prompt_tokens < third.usage.prompt_tokens
     assert again.choices[0].message.content == third.choices[0].message.content
+
+
+def test_several_pictures_in_one_message(api, picture, text, nano) -> None:
+    content = [picture(3), picture(4), text("Is it day?")]
+    message = {"role": "user", "content": content}
+    told = api.chat.completions.create(
+        model="nano", messages=[message], extra_body={"choices": ["yes", "no"]}
+    )
+    with MobileVLM(nano) as vlm:
+        expected = vlm.ask([decoded(part) for part in content[:2]], "Is it day?", choices=["yes", "no"])
+    assert told.usage.prompt_tokens == expected.prompt_tokens
+    assert told.mobilevlm["choice_probabilities"] == pytest.approx(expected.probabilities, abs=1e-3)
+    answer = {"role": "assistant", "content": told.choices[0].message.content}
+    goes_on = api.chat.completions.create(
+        model="nano", messages=[message, answer, {"role": "user", "content": "And in the first?"}]
+    )
+    assert goes_on.mobilevlm["latency"]["encode"] == 0
+    assert goes_on.usage.prompt_tokens > expected.prompt_tokens
+
+
+def decoded(part):
+    """The pixels of an image_url part, RGB."""
+    data = base64.b64decode(part["image_url"]["url"].partition(",")[2])
+    return np.array(PIL.Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 def test_asks_a_camera_by_its_name(api) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mobilevlm_ros.errors import QuestionError
+from mobilevlm_ros.errors import OptionError
 from mobilevlm_ros.inference.arguments import text_list
 from mobilevlm_ros.inference.validate import RESERVED
 from mobilevlm_ros.processing.prompt_template import Template, image_question
@@ -33,19 +33,19 @@ MAX_SAID = 20_000
 def turns_of(history: Sequence[str]) -> tuple[Turn, ...]:
     """The turns of question, answer, question, answer, as a client keeps them.
 
-    Raises QuestionError: an answer is missing, there are too many, or a text cannot be used.
+    Raises OptionError: an answer is missing, there are too many, or a text cannot be used.
     """
     texts = text_list(history, "history")
     if len(texts) % 2:
-        raise QuestionError(
+        raise OptionError(
             f"history holds {len(texts)} texts: give question, answer, question, answer; it does not hold "
             "what is asked now"
         )
     if len(texts) > MAX_HISTORY:
-        raise QuestionError(f"history holds {len(texts)} texts: give at most {MAX_HISTORY}")
+        raise OptionError(f"history holds {len(texts)} texts: give at most {MAX_HISTORY}")
     for place, text in enumerate(texts):
         if len(text) > MAX_SAID:
-            raise QuestionError(
+            raise OptionError(
                 f"text {place + 1} of history has {len(text)} characters: shorten it to {MAX_SAID}"
             )
     return tuple(Turn(question, answer) for question, answer in zip(texts[::2], texts[1::2], strict=True))

@@ -18,6 +18,7 @@ from mobilevlm_ros.inference.types import Frame
 from mobilevlm_ros.nodes.cameras.clock_trouble import span, stale_text
 from mobilevlm_ros.nodes.cameras.clocks import Clocks
 from mobilevlm_ros.nodes.cameras.frame_decoder import FrameDecoder
+from mobilevlm_ros.nodes.cameras.frame_window import not_near, shortage, window
 from mobilevlm_ros.nodes.cameras.image_buffer import JITTER_NS, ImageBuffer, StampedImage
 from mobilevlm_ros.nodes.cameras.image_reader import Sample
 from mobilevlm_ros.nodes.cameras.image_topic import ImageTopic
@@ -37,8 +38,8 @@ class Counters:
 
 
 class Camera:
-    """One configured camera. `frame`, `find` and `converted` may be called from any thread, everything else
-    from the executor's.
+    """One configured camera. `newest`, `frame`, `find`, `window` and `converted` may be called from any
+    thread, everything else from the executor's.
 
     Args:
         node: gives the clock, the graph and the subscriptions.
@@ -161,7 +162,11 @@ class Camera:
             return min((self._clocks.age(kept, at_ns).seconds for kept in self._candidates()), default=None)
 
     def frame(self, max_age: float, at_ns: int | None = None) -> Frame:
-        """The newest frame, converted.
+        """The newest frame, converted. Arguments and errors as for `newest` and `converted`."""
+        return self.converted(self.newest(max_age, at_ns))
+
+    def newest(self, max_age: float, at_ns: int | None = None) -> StampedImage:
+        """The newest frame as it was received.
 
         Args:
             max_age: oldest allowed, by its stamp and since it arrived, seconds of the node's clock; negative
@@ -170,7 +175,6 @@ class Camera:
 
         Raises:
             Refused: NO_FRAME or STALE_FRAME.
-            ImageError: the message cannot be decoded.
         """
         with self._lock:
             self._take()
@@ -181,7 +185,29 @@ class Camera:
             if fresh is None:
                 self.counters.stale += 1
                 raise Refused(Status.STALE_FRAME, self._stale(candidates[-1], at_ns, max_age))
-        return self.converted(fresh)
+        return fresh
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it keeps earlier frames than the newest."""
+        return self._history.budget > 0
+
+    def window(self, end: StampedImage, count: int, interval: float) -> list[StampedImage]:
+        """Several kept frames, in the order of their stamps; see `frame_window.window`.
+
+        Raises Refused: NO_FRAME, where there are too few, or their order is not known.
+        """
+        with self._lock:
+            if self._history.order.mixed(time.monotonic()):
+                raise Refused(
+                    Status.NO_FRAME,
+                    f"the order of the frames of {self.label} is not known: {self._topic.rivals(True)}",
+                )
+            kept = list(self._history)
+        found = window(kept, end, count, interval)
+        if len(found) < count:
+            raise Refused(Status.NO_FRAME, shortage(self.label, len(kept), found, count, interval))
+        return found
 
     def find(self, stamp_ns: int, max_distance: float) -> StampedImage:
         """The kept image whose stamp is nearest.
@@ -201,15 +227,8 @@ class Camera:
                 raise Refused(Status.NO_FRAME, f"{self.label} has delivered no image: {self._nothing()}")
         distance = (nearest.stamp_ns - stamp_ns) * 1e-9
         if 0 <= max_distance < abs(distance):
-            kept = f"the nearest of {count} kept images" if budget else "its newest image, the only one kept,"
-            advice = "raise history_mb or ask sooner" if budget else "set history_mb to keep earlier ones"
-            where = "later" if distance > 0 else "earlier"
-            raise Refused(
-                Status.FRAME_NOT_FOUND,
-                f"{self.label} has no image within max_age {max_distance:.2f} s of stamp "
-                f"{stamp_ns * 1e-9:.3f}: {kept} is {abs(distance):.2f} s {where} "
-                f"({nearest.stamp_ns * 1e-9:.3f}); allow a larger max_age, or {advice}",
-            )
+            told = not_near(self.label, stamp_ns, nearest, max_distance, count if budget else 0)
+            raise Refused(Status.FRAME_NOT_FOUND, told)
         return nearest
 
     def converted(self, kept: StampedImage) -> Frame:

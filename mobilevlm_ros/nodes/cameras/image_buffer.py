@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,9 @@ class ImageBuffer:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def __iter__(self) -> Iterator[StampedImage]:
+        return iter(self._kept)
 
     def add(self, kept: StampedImage, several: bool = False) -> Step:
         """Remember an image; the oldest ones give way. All are forgotten where time jumped back.

@@ -114,8 +114,8 @@ SPECS = (
     Spec(
         "history_mb",
         0,
-        "Memory for each camera's recent images, MiB, so that a request's `stamp` can name one; 0 = only the "
-        "newest, which stays in the middleware until it is needed.",
+        "Memory for each camera's recent images, MiB, so that a request's `stamp` can name one, and its "
+        "`frames` several; 0 = only the newest, which stays in the middleware until it is needed.",
         bounds=(0, 65536),
     ),
     Spec(

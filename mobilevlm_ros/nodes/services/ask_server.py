@@ -23,6 +23,7 @@ from mobilevlm_ros.errors import Busy, EngineError, MobileVLMError, RequestTimeo
 from mobilevlm_ros.inference.job import Priority
 from mobilevlm_ros.inference.types import Answer, Frame
 from mobilevlm_ros.nodes.node_state import NodeState
+from mobilevlm_ros.nodes.services.ask_request import EVERY, AskRequest
 from mobilevlm_ros.nodes.services.client_watch import ClientWatch
 from mobilevlm_ros.nodes.services.frame_queue import FrameQueue
 from mobilevlm_ros.nodes.services.messages import AskFields, AskResult, Goal
@@ -33,7 +34,7 @@ from mobilevlm_ros.nodes.services.pending_question import (
     Progress,
     RequestContext,
 )
-from mobilevlm_ros.nodes.services.request_parser import EVERY, MAX_LABEL, AskRequest, parse_request
+from mobilevlm_ros.nodes.services.request_parser import MAX_LABEL, parse_request
 from mobilevlm_ros.nodes.services.responses import fill, fill_summary
 from mobilevlm_ros.ros.decode_pool import DecodePool
 from mobilevlm_ros.ros.delivery import Redelivery

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from mobilevlm_msgs.msg import CameraAnswer, Latency, Status
+from mobilevlm_msgs.msg import CameraAnswer, Latency, Status, TokenLogprob
 from std_msgs.msg import Header
 
 
@@ -22,16 +22,21 @@ class AskFields(Protocol):
     minimum: float
     maximum: float
     json_schema: str
+    pattern: str
+    grammar: str
     camera: str
     image: Any
     compressed_image: Any
     stamp: Any
+    frames: int
+    frame_interval: float
     max_age: float
     wait_for_frame: float
     roi: Any
     roi_with_frame: bool
     session: str
     reset_session: bool
+    history: Sequence[str]
     new_frame: bool
     system_prompt: str
     preset: str
@@ -42,6 +47,8 @@ class AskFields(Protocol):
     repetition_penalty: float
     seed: int
     stop: Sequence[str]
+    logprobs: bool
+    top_logprobs: int
 
 
 class CameraPart(Protocol):
@@ -64,11 +71,13 @@ class CameraPart(Protocol):
 class AskResult(CameraPart, Protocol):
     """What is answered: AskImage.Response of the service, or AskImage.Result of the action."""
 
+    frame_headers: Sequence[Header]
     choices: Sequence[str]
     calibrated: bool
     session_turn: int
     model_id: str
     backend: str
+    logprobs: Sequence[TokenLogprob]
     answers: Sequence[CameraAnswer]
 
 

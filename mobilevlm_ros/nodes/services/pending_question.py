@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
@@ -13,11 +13,12 @@ from rclpy.task import Future
 
 from mobilevlm_ros.errors import RequestCancelled
 from mobilevlm_ros.inference.assistant import with_queue_time
+from mobilevlm_ros.inference.cache.sessions import Session
 from mobilevlm_ros.inference.job import Job, Priority
 from mobilevlm_ros.inference.types import Answer, Frame
 from mobilevlm_ros.nodes.model_manager import ModelManager
+from mobilevlm_ros.nodes.services.ask_request import AskRequest
 from mobilevlm_ros.nodes.services.messages import Goal
-from mobilevlm_ros.nodes.services.request_parser import AskRequest
 
 Progress = Callable[["PendingQuestion", str], None]
 """Called with what is new in the text ('' between stages)."""
@@ -64,7 +65,7 @@ class PendingQuestion:
     """One question on its way through the inference thread.
 
     Attributes:
-        frame: the picture it is about, once its turn has come.
+        frames: the pictures it is about, once its turn has come.
         loaded: the bundle that answers it, once its turn has come; until then the one that would.
         stage: what is being done: 'waiting', 'encoding', 'reading' or 'answering'.
         text: the answer so far.
@@ -76,7 +77,7 @@ class PendingQuestion:
         self.model = model
         self.loaded = model.loaded  # what answers, once its turn has come; a reload may change it before
         self.arrival = arrival
-        self.frame: Frame | None = None
+        self.frames: tuple[Frame, ...] = ()
         self.stage = "waiting"
         self.text = ""
         self.tokens = 0
@@ -86,7 +87,7 @@ class PendingQuestion:
     @property
     def camera(self) -> str:
         """Name of the camera that the picture comes from."""
-        return self.question.label if self.frame is None else self.frame.camera
+        return self.frames[-1].camera if self.frames else self.question.label
 
     async def answer(self, wake: Callable[[], None], on_progress: Progress | None = None) -> Answer:
         """Wait for the answer without holding the executor.
@@ -134,8 +135,12 @@ class PendingQuestion:
             session = self.loaded.sessions.get(
                 asked.session, asked.fields.reset_session, self.loaded.session_limits
             )
-        self.frame = asked.frame(session)
-        answer = yield from self.loaded.assistant.steps(self.frame, asked.request, session)
+        elif asked.said:
+            session = Session.after(asked.said, self.loaded.runtime.language.max_length)
+        self.frames = asked.frames(session)
+        answer = yield from self.loaded.assistant.steps(self.frames, asked.request, session)
+        if not asked.session:
+            answer = replace(answer, session_turn=0)
         return with_queue_time(answer, queued)
 
     def _step(self, delta: str) -> None:

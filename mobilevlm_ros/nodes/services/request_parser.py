@@ -8,28 +8,23 @@ from __future__ import annotations
 import math
 import secrets
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mobilevlm_msgs.msg import Status
 from rclpy.node import Node
 
 from mobilevlm_ros.errors import OptionError
-from mobilevlm_ros.inference.cache.sessions import Session, SessionStore
+from mobilevlm_ros.inference.prompt.conversation import turns_of
 from mobilevlm_ros.inference.prompt.presets import Preset, system_prompt
-from mobilevlm_ros.inference.types import AnswerFormat, Frame, Region, Request, SamplingParams
-from mobilevlm_ros.inference.validate import check_request, clean_text
+from mobilevlm_ros.inference.types import AnswerFormat, Region, Request, SamplingParams
+from mobilevlm_ros.inference.validate import MAX_FRAMES, check_request, clean_text
 from mobilevlm_ros.nodes.cameras.camera import Camera
-from mobilevlm_ros.nodes.cameras.image_buffer import StampedImage
+from mobilevlm_ros.nodes.services.ask_request import EVERY, AskRequest, has_image
 from mobilevlm_ros.nodes.services.messages import AskFields
-from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
-from mobilevlm_ros.ros.image_encodings import Encodings, parse_encodings
+from mobilevlm_ros.ros.image_encodings import parse_encodings
 from mobilevlm_ros.ros.stamps import to_nanoseconds
 from mobilevlm_ros.ros.status import Refused
-
-EVERY = "*"
-"""Name that stands for all cameras."""
 
 MAX_SESSION_NAME = 200
 """Characters."""
@@ -42,98 +37,6 @@ LONGEST_WAIT = 600.0
 
 _NOT_PLAIN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode's categories of control and invisible characters, halves of pairs, and separators of lines."""
-
-
-@dataclass(eq=False)
-class AskRequest:
-    """A request of the service or the action, checked, to one camera or about the picture that it carries.
-
-    Attributes:
-        session: key of the conversation; empty without one.
-        arrival_ns: of the request, nanoseconds of the node's clock.
-        stamp_ns: of the frame that is meant, nanoseconds; 0 = the newest.
-        max_age, wait_for_frame: seconds.
-        timeout: seconds; None = no limit.
-        encodings: how to read encodings of the picture that it carries.
-        picture: the one that it carries, once it is decoded.
-    """
-
-    fields: AskFields
-    request: Request
-    camera: Camera | None
-    session: str
-    arrival_ns: int
-    stamp_ns: int
-    max_age: float
-    wait_for_frame: float
-    timeout: float | None
-    encodings: Encodings = field(default_factory=dict)
-    picture: Frame | None = field(default=None, init=False)
-    _kept: StampedImage | None = field(default=None, init=False)
-
-    @property
-    def source(self) -> str:
-        """Whose question it is, as far as ROS tells: that of a conversation, else about a camera. Sources
-        take turns, and none can take all places in a queue.
-        """
-        return f"session {self.session}" if self.session else f"camera {self.label}"
-
-    @property
-    def patience(self) -> float:
-        """Seconds from its arrival for which it waits for a frame."""
-        return min(self.wait_for_frame, math.inf if self.timeout is None else self.timeout)
-
-    @property
-    def label(self) -> str:
-        """Name of the camera for the response."""
-        return self.camera.name if self.camera is not None else str(self.fields.camera)
-
-    def ready(self, sessions: SessionStore) -> bool:
-        """Whether there is a picture for it, as far as can be told before its turn. An image that is meant by
-        its stamp is held from now on, however long its turn takes to come.
-
-        Args:
-            sessions: those that go on.
-        """
-        known = sessions.camera(self.session) if self.session else None
-        if self.camera is None or (known is not None and self._same_picture(known)):
-            return True
-        if self.stamp_ns:
-            try:
-                self._kept = self.camera.find(self.stamp_ns, self.max_age)
-            except Refused:
-                return False
-            return True
-        age = self.camera.age(self.arrival_ns)
-        return age is not None and (self.max_age < 0 or age <= self.max_age)
-
-    def frame(self, session: Session | None) -> Frame:
-        """The picture it is about. Takes it now: call it when its turn has come.
-
-        Raises:
-            Refused, ImageError: there is no usable picture.
-        """
-        if session is not None and session.frame is not None and self._same_picture(session.frame.camera):
-            return session.frame
-        if self.camera is None:
-            return self.picture or self.decode()
-        if self.stamp_ns:
-            kept = self._kept or self.camera.find(self.stamp_ns, self.max_age)
-            return self.camera.converted(kept)
-        return self.camera.frame(self.max_age, self.arrival_ns)
-
-    def _same_picture(self, camera: str) -> bool:
-        """Whether a follow-up is about the frame of the question before, which that camera sent."""
-        asked = self.fields
-        other = asked.camera not in ("", EVERY, camera)
-        return not (self.camera is None or other or self.stamp_ns or asked.new_frame or asked.reset_session)
-
-    def decode(self) -> Frame:
-        """The picture that it carries; may take long. Raises ImageError."""
-        raw = _has_image(self.fields)
-        sent = self.fields.image if raw else self.fields.compressed_image
-        rgb = (image_to_rgb if raw else compressed_to_rgb)(sent, self.encodings)
-        return Frame(rgb, to_nanoseconds(sent.header.stamp), sent.header.frame_id, self.fields.camera)
 
 
 def parse_request(
@@ -149,7 +52,7 @@ def parse_request(
         QuestionError, OptionError: the question or one of its options cannot be used.
     """
     parameter = {name: node.get_parameter(name).value for name in _DEFAULTS}
-    for name in ("max_age", "timeout", "wait_for_frame"):
+    for name in ("max_age", "timeout", "wait_for_frame", "frame_interval"):
         if not math.isfinite(getattr(fields, name)):
             raise OptionError(f"{name} is {getattr(fields, name)}: give a finite number")
     if fields.wait_for_frame < 0:
@@ -178,19 +81,25 @@ def parse_request(
                 seed=fields.seed or secrets.randbits(63),
                 repetition_penalty=fields.repetition_penalty,
                 stop=tuple(fields.stop),
+                logprobs=fields.logprobs,
+                top_logprobs=fields.top_logprobs,
             ),
             answer_format=AnswerFormat(
                 fields.answer_format,
                 minimum=fields.minimum,
                 maximum=fields.maximum,
                 json_schema=fields.json_schema,
+                pattern=fields.pattern,
+                grammar=fields.grammar,
             ),
         ),
         parameter["max_question_length"],
     )
+    said = turns_of(fields.history)
     session = _session(fields, parameter["sessions_max"])
     timeout = fields.timeout or parameter["timeout"]
     targets = _cameras(fields, cameras)
+    _check_together(fields, targets)
     each = len(targets) > 1 or (fields.camera == EVERY and targets != [None])
     return [
         AskRequest(
@@ -199,6 +108,7 @@ def parse_request(
             camera=camera,
             # Put to all cameras, a conversation is one with each: it is about each one's own pictures.
             session=f"{session}\n{camera.name}" if session and each and camera is not None else session,
+            said=said,
             arrival_ns=node.get_clock().now().nanoseconds,
             stamp_ns=to_nanoseconds(fields.stamp),
             max_age=fields.max_age or parameter["max_age"],
@@ -229,9 +139,9 @@ def _session(fields: AskFields, sessions_max: int) -> str:
 def _cameras(fields: AskFields, cameras: Mapping[str, Camera]) -> list[Camera | None]:
     """The cameras that are meant; [None] for a picture in the request."""
     compressed = bool(len(fields.compressed_image.data) or fields.compressed_image.format)
-    if _has_image(fields) and compressed:
+    if has_image(fields) and compressed:
         raise OptionError("both image and compressed_image are filled: send at most one")
-    if _has_image(fields) or compressed:
+    if has_image(fields) or compressed:
         if len(fields.camera) > MAX_LABEL:
             raise OptionError(
                 f"camera is a label of {len(fields.camera)} characters: give at most {MAX_LABEL}"
@@ -254,10 +164,45 @@ def _cameras(fields: AskFields, cameras: Mapping[str, Camera]) -> list[Camera | 
     return [camera]
 
 
-def _has_image(fields: AskFields) -> bool:
-    """Whether a raw picture was sent; a size or encoding without data is a picture too, a malformed one."""
-    image = fields.image
-    return bool(len(image.data) or image.width or image.height or image.encoding)
+def _check_together(fields: AskFields, targets: Sequence[Camera | None]) -> None:
+    """Raises OptionError for fields that do not go together, Refused for frames that are not kept."""
+    if fields.history and fields.session:
+        raise OptionError(
+            "history and session are both given: leave one of them out; the node keeps what was said in a "
+            "session itself"
+        )
+    if fields.logprobs and (fields.choices or fields.camera == EVERY):
+        other = "choices, which are not written" if fields.choices else "camera '*': ask one camera"
+        raise OptionError(f"logprobs is given with {other}; leave it false")
+    if fields.frames > MAX_FRAMES:
+        raise OptionError(f"frames is {fields.frames}: give at most {MAX_FRAMES}")
+    if fields.frames <= 1 and fields.frame_interval != 0:
+        raise OptionError(
+            f"frame_interval is {fields.frame_interval:g} and frames {fields.frames}: say how many frames "
+            "(2 or more), or leave frame_interval 0"
+        )
+    if fields.frame_interval < 0:
+        raise OptionError(
+            f"frame_interval is {fields.frame_interval:g}: give 0 (as they are kept) or more seconds"
+        )
+    if fields.frames <= 1:
+        return
+    others = {
+        "a picture in the request": targets == [None],
+        "a roi": _region(fields.roi) is not None,
+        "a session": bool(fields.session),
+        "camera '*'": fields.camera == EVERY,
+    }
+    for what, given in others.items():
+        if given:
+            raise OptionError(f"frames is {fields.frames} with {what}: ask about one frame, or leave it out")
+    for camera in targets:
+        if camera is not None and not camera.remembers:
+            raise Refused(
+                Status.UNSUPPORTED,
+                f"{camera.label} keeps its newest frame only, and {fields.frames} are wanted: set the "
+                "parameters history_mb (MiB of earlier frames to keep) and history_rate (frames in a second)",
+            )
 
 
 def _region(roi: Any) -> Region | None:

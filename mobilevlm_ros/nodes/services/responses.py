@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from mobilevlm_msgs.msg import CameraAnswer, Status
 from mobilevlm_msgs.msg import Latency as LatencyMessage
+from mobilevlm_msgs.msg import TokenLogprob as TokenLogprobMessage
 from std_msgs.msg import Header
 
 from mobilevlm_ros.errors import RequestCancelled, RequestTimeout
-from mobilevlm_ros.inference.types import Answer, Frame, Latency
+from mobilevlm_ros.inference.types import Answer, Frame, Latency, TokenLogprob
+from mobilevlm_ros.nodes.services.ask_request import EVERY
 from mobilevlm_ros.nodes.services.messages import AskResult, CameraPart
-from mobilevlm_ros.nodes.services.request_parser import EVERY
 from mobilevlm_ros.ros.stamps import to_message
 from mobilevlm_ros.ros.status import status_of
 
@@ -49,14 +50,17 @@ def fill(
         result.cached_tokens = outcome.reused_tokens
         result.generated_tokens = outcome.generated_tokens
         result.session_turn = outcome.session_turn
+        result.logprobs = [_token(token) for token in outcome.logprobs]
         if pending is not None:
             result.choices = list(pending.question.request.choices)
     if pending is not None:
         result.camera = pending.camera
         result.model_id = pending.loaded.model_id
         result.backend = pending.loaded.runtime.backend_name
-        if pending.frame is not None:
-            result.header = header_of(pending.frame)
+        if pending.frames:
+            result.header = header_of(pending.frames[-1])
+        if len(pending.frames) > 1:
+            result.frame_headers = [header_of(frame) for frame in pending.frames]
 
 
 def fill_summary(result: AskResult, parts: Sequence[AskResult], arrival: float) -> None:
@@ -117,6 +121,16 @@ def latency_message(latency: Latency, total: float) -> LatencyMessage:
     )
 
 
+def _token(token: TokenLogprob) -> TokenLogprobMessage:
+    return TokenLogprobMessage(
+        text=token.text,
+        content=list(token.content),
+        logprob=token.logprob,
+        top_texts=[other.text for other in token.top],
+        top_logprobs=[other.logprob for other in token.top],
+    )
+
+
 def _remarks(answer: Answer, pending: PendingQuestion | None) -> str:
     remarks = []
     if answer.abstained and pending is not None:
@@ -131,10 +145,10 @@ def _remarks(answer: Answer, pending: PendingQuestion | None) -> str:
             "question otherwise, or stop later"
         )
     if answer.forgotten_turns:
-        remarks.append(
-            f"{answer.forgotten_turns} earlier turns of the session no longer fit and were forgotten "
-            "(session_tokens)"
-        )
+        where = "session no longer fit and were forgotten (session_tokens)"
+        if pending is not None and pending.question.said:
+            where = "history do not fit the model's context and were left out"
+        remarks.append(f"{answer.forgotten_turns} earlier turns of the {where}")
     if pending is not None and pending.question.camera is not None and not pending.question.stamp_ns:
         remarks.append(pending.question.camera.trouble(pending.question.max_age))
     return "; ".join(filter(None, remarks))

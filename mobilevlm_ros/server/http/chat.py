@@ -26,7 +26,7 @@ from mobilevlm_ros.server.http.responses import (
 from mobilevlm_ros.server.openai.request import ChatRequest, read_chat_request
 from mobilevlm_ros.server.openai.response import Completion, GrowingText, model_list
 from mobilevlm_ros.server.pictures import PictureDecoder
-from mobilevlm_ros.server.service import Pieces, Question, Reply, VisionService
+from mobilevlm_ros.server.service import Picture, Pieces, Question, Reply, VisionService
 
 STREAM_GRACE = 30.0
 """Seconds that a stream may take longer than its question: the client's time to read."""
@@ -119,29 +119,33 @@ class ChatRoutes:
                     "x-camera",
                 )
             camera = asked.model
-        picture = None
-        if asked.conversation.image is not None:
-            if camera:
-                raise ApiError(
-                    400,
-                    f"the messages hold a picture, and camera {camera!r} is named: send the picture with "
-                    f"model {model!r}, or no picture",
-                    "invalid_parameter",
-                    "model",
-                )
-            picture = self._pictures.kept(asked.conversation.image)
-            if picture is None:
-                async with self._decoding:
-                    picture = await asyncio.to_thread(self._pictures.picture, asked.conversation.image)
+        images = asked.conversation.images
+        if images and (camera or asked.frames > 1):
+            named = f"camera {camera!r} is named" if camera else "frames of a camera are asked about"
+            raise ApiError(
+                400,
+                f"the messages hold a picture, and {named}: send pictures with model {model!r}, or none",
+                "invalid_parameter",
+                "model" if camera else "frames",
+            )
         return Question(
             asked.request,
-            picture=picture,
+            pictures=tuple([await self._picture(image) for image in images]),
             camera=camera,
+            frames=asked.frames,
+            frame_interval=asked.frame_interval,
             history=asked.conversation.turns,
             session=asked.session,
             timeout=asked.timeout or self._limits.timeout,
             client=_client(request),
         )
+
+    async def _picture(self, image: bytes) -> Picture:
+        kept = self._pictures.kept(image)
+        if kept is not None:
+            return kept
+        async with self._decoding:
+            return await asyncio.to_thread(self._pictures.picture, image)
 
     async def _reply(self, pieces: Pieces) -> Reply:
         start, first = monotonic(), 0.0

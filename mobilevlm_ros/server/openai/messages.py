@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The messages of a chat request as this model reads them: system prompt, turns, question, picture."""
+"""The messages of a chat request as this model reads them: system prompt, turns, question, pictures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from mobilevlm_ros.inference.prompt.conversation import Turn
+from mobilevlm_ros.inference.validate import MAX_FRAMES
 from mobilevlm_ros.server.api_error import ApiError
 from mobilevlm_ros.server.openai.fields import Fields
 from mobilevlm_ros.server.openai.images import image_bytes
@@ -21,13 +22,13 @@ class Conversation:
         system_prompt: of all system and developer messages; empty without any.
         turns: earlier questions and answers.
         question: the last user message.
-        image: bytes of the picture; None without one.
+        images: bytes of the pictures that it is about, in the order in which they came; none without any.
     """
 
     system_prompt: str
     turns: tuple[Turn, ...]
     question: str
-    image: bytes | None
+    images: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,7 @@ def read_messages(body: Fields, attached: bytes | None = None) -> Conversation:
             raise body.wrong("messages", "must begin with a user message, and answers must follow questions")
     pairs = zip(said[:-1:2], said[1::2], strict=True)
     turns = tuple(Turn(question.text, answer.text) for question, answer in pairs)
-    images = [image for message in said for image in message.images]
-    return Conversation(system, turns, said[-1].text, _one(images, attached, body))
+    return Conversation(system, turns, said[-1].text, _pictures(said, attached, body))
 
 
 def _message(item: Fields) -> _Message:
@@ -110,15 +110,29 @@ def _merged(messages: list[_Message]) -> list[_Message]:
     return merged
 
 
-def _one(images: list[bytes], attached: bytes | None, body: Fields) -> bytes | None:
-    """The picture of the conversation: the models were trained with one, before the first question."""
-    different = list(dict.fromkeys([*images, *([] if attached is None else [attached])]))
-    if len(different) > 1:
+def _pictures(said: list[_Message], attached: bytes | None, body: Fields) -> tuple[bytes, ...]:
+    """The pictures of the conversation: those of the last message that has any. The models were trained with
+    them before the first question, so other ones before cannot be told apart from these.
+    """
+    shown = [message.images for message in said if message.images]
+    if attached is not None:
+        shown.append((attached,))
+    if not shown:
+        return ()
+    others = {image for images in shown for image in images}.difference(shown[-1])
+    if others:
         raise ApiError(
             400,
-            f"the messages hold {len(different)} different pictures, and this model reads one: begin a new "
-            "conversation for another picture",
+            f"earlier messages hold {len(others)} pictures that the last one with pictures does not: send "
+            "all pictures that a question is about in one message, or begin a new conversation",
             "too_many_images",
             "messages",
         )
-    return different[0] if different else None
+    if len(shown[-1]) > MAX_FRAMES:
+        raise ApiError(
+            400,
+            f"a message holds {len(shown[-1])} pictures: send at most {MAX_FRAMES}",
+            "too_many_images",
+            "messages",
+        )
+    return shown[-1]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mobilevlm_ros.inference.types import AnswerFormat, Region, Request, SamplingParams
-from mobilevlm_ros.inference.validate import MAX_STOPS, MAX_TOKENS
+from mobilevlm_ros.inference.validate import MAX_FRAMES, MAX_STOPS, MAX_TOKENS
 from mobilevlm_ros.server.openai.fields import Fields
 from mobilevlm_ros.server.openai.messages import Conversation, read_messages
 
@@ -35,7 +35,8 @@ _IGNORED = frozenset(
 EXTENSIONS = frozenset(
     {
         "choices", "abstain_threshold", "answer_format", "minimum", "maximum", "pattern", "grammar", "region",
-        "region_with_frame", "repetition_penalty", "session", "x-camera", "timeout",
+        "region_with_frame", "repetition_penalty", "session", "x-camera", "frames", "frame_interval",
+        "timeout",
     }
 )  # fmt: skip
 """Fields that the API does not have; the `openai` client sends them with `extra_body`."""
@@ -48,9 +49,10 @@ class ChatRequest:
 
     Attributes:
         model: as the client calls it.
-        conversation: what was said, the question and the picture's bytes.
+        conversation: what was said, the question and the pictures' bytes.
         request: what is asked and how it is answered.
         camera, session: extensions; empty without.
+        frames, frame_interval: extensions: how many frames of the camera, and seconds between them; 0: one.
         timeout: seconds; 0: the server's own.
         stream: answer piece by piece.
         include_usage: end the stream with the token counts.
@@ -61,6 +63,8 @@ class ChatRequest:
     request: Request
     camera: str
     session: str
+    frames: int
+    frame_interval: float
     timeout: float
     stream: bool
     include_usage: bool
@@ -98,6 +102,8 @@ def read_chat_request(data: dict[str, Any], attached: bytes | None = None) -> Ch
         request=_request(body, conversation),
         camera=body.text("x-camera"),
         session=session,
+        frames=body.integer("frames", 0, MAX_FRAMES, 0),
+        frame_interval=body.number("frame_interval", 0, 3600, 0.0),
         timeout=body.number("timeout", 0, MAX_TIMEOUT, 0.0),
         stream=stream,
         include_usage=options.flag("include_usage"),

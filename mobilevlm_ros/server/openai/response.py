@@ -78,6 +78,7 @@ class Completion:
             "forgotten_turns": answer.forgotten_turns,
             "camera": reply.camera,
             "stamp": stamp(reply.stamp_ns),
+            "stamps": [stamp(stamp_ns) for stamp_ns in reply.stamps_ns],
             "frame_id": reply.frame_id,
             "model_id": reply.model,
             "backend": reply.backend,
