@@ -125,7 +125,16 @@ step 3 interfaces "messages and services (mobilevlm_msgs)" "$(digest msg tools/b
   "If it says out of memory: CMAKE_BUILD_PARALLEL_LEVEL=1 make ..." build_interfaces
 step 4 product "mobilevlm_ros with its serving dependencies (no torch)" "$(digest setup.py setup.cfg pyproject.toml package.xml launch config models/nano/bundle)" \
   "Is a package registry within reach?" install_product
+# The tests of the web page drive the system's Chromium, and are skipped where there is none. CI installs it where it can.
+browser() {
+  command -v chromium || command -v chromium-browser || command -v google-chrome
+}
+
 if [ "$purpose" = test ]; then
+  if ! browser >/dev/null && [ -n "${CI:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    { apt-get update && apt-get install -y --no-install-recommends chromium; } >"$log/chromium.log" 2>&1 || true
+  fi
+  browser >/dev/null || echo "no Chromium here, so the tests of the web page will be skipped (sudo apt install chromium)"
   step 5 test "development tools and torch" "$(digest setup.cfg requirements/test.txt)" \
     "Is a package registry within reach?" install_test_tools
 fi

@@ -28,12 +28,16 @@ class _Recent:
 
     def add(self, now: float, *values: float) -> None:
         self._entries.append((now, *values))
+        self._trim(now)  # here too: there may be nobody who reads them
 
     def column(self, now: float, index: int = 0) -> list[float]:
         """One of the numbers of each, oldest first."""
+        self._trim(now)
+        return [entry[index + 1] for entry in self._entries]
+
+    def _trim(self, now: float) -> None:
         while self._entries and self._entries[0][0] < now - self._window:
             self._entries.popleft()
-        return [entry[index + 1] for entry in self._entries]
 
     def rate(self, now: float) -> float:
         """Sum of the first numbers over the sum of the second; NaN where there is nothing."""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import pytest
 
@@ -79,3 +80,21 @@ def test_what_is_older_than_the_window_does_not_count() -> None:
     statistics.load(13.0)
     assert statistics.total(50) == 2.0 and statistics.encode == 3.0 and statistics.window == 10.0
     assert statistics.utilization == pytest.approx(6 / 11)  # from the last sample before the window
+
+
+def test_what_nobody_reads_is_forgotten_all_the_same() -> None:
+    clock = Clock()
+    statistics = InferenceMetrics(window=10.0, clock=clock)
+
+    def ask(count: int) -> int:
+        for number in range(count):
+            clock.now += 0.01
+            statistics.question(answer(0.1, 0.2, 0.2 + number, 40, 5), float(number))
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        first = ask(1_500)
+        assert ask(6_000) < first + 20_000  # bytes
+    finally:
+        tracemalloc.stop()

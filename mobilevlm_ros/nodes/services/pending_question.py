@@ -85,9 +85,14 @@ class PendingQuestion:
         self._on_progress: Progress | None = None
 
     @property
+    def frame(self) -> Frame | None:
+        """The picture it is about, the last one of several; None before its turn has come."""
+        return self.frames[-1] if self.frames else None
+
+    @property
     def camera(self) -> str:
         """Name of the camera that the picture comes from."""
-        return self.frames[-1].camera if self.frames else self.question.label
+        return self.question.label if self.frame is None else self.frame.camera
 
     async def answer(self, wake: Callable[[], None], on_progress: Progress | None = None) -> Answer:
         """Wait for the answer without holding the executor.

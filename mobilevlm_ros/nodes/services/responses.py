@@ -57,8 +57,8 @@ def fill(
         result.camera = pending.camera
         result.model_id = pending.loaded.model_id
         result.backend = pending.loaded.runtime.backend_name
-        if pending.frames:
-            result.header = header_of(pending.frames[-1])
+        if pending.frame is not None:
+            result.header = header_of(pending.frame)
         if len(pending.frames) > 1:
             result.frame_headers = [header_of(frame) for frame in pending.frames]
 
