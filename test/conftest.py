@@ -21,6 +21,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).resolve().parent.parent
 NANO = ROOT / "models" / "nano" / "bundle"
 
+# A slow machine is no fault of what is tested; time limits are pytest-timeout's.
+if importlib.util.find_spec("hypothesis"):
+    from hypothesis import settings
+
+    settings.register_profile("no-deadline", settings.default, deadline=None)
+    settings.load_profile("no-deadline")
+
 # Fixtures that several folders share. What needs no ROS, or no torch, is tested without them.
 pytest_plugins = ["fixtures.graph"]
 if importlib.util.find_spec("torch"):

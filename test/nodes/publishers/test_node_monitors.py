@@ -179,7 +179,11 @@ def test_every_message_obeys_its_definition(watching: Watching) -> None:
         for state in watching.of(name):
             assert state.changed == (state.state != before)
             now = state.since.sec * 1_000_000_000 + state.since.nanosec
-            assert now >= since and (state.changed or now == since)
+            stamp = state.header.stamp.sec * 1_000_000_000 + state.header.stamp.nanosec
+            began = (
+                stamp if state.state != MonitorState.UNKNOWN else now
+            )  # of nothing: the clock
+            assert now == (began if state.changed else since)
             assert math.isnan(state.probability) == (state.status.code != Status.OK)
             before, since = state.state, now
 

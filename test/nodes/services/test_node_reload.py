@@ -74,13 +74,15 @@ def test_every_question_of_a_stream_is_answered_by_the_old_model_or_the_new_one(
     assert response.status.code == Status.OK, response.status.message
     assert response.bundle == str(endless_bundle) and response.backend and response.duration > 0
     assert response.model_id not in ("", old)
+    during = len(stream.futures)
     for _ in range(3):
         stream.ask(choices=["yes", "no"])
     answers = stream.answers()
     assert {answer.status.code for answer in answers} == {Status.OK}
     models = [answer.model_id for answer in answers]
-    change = models.index(response.model_id)
-    assert set(models[:change]) <= {old} and set(models[change:]) == {response.model_id}
+    # The executor has several threads: the later of two questions around the change may be taken first.
+    assert set(models[:during]) <= {old, response.model_id}
+    assert set(models[during:]) == {response.model_id}
 
 
 def test_a_running_answer_ends_with_the_model_it_began_with(node: Any, any_bundle: Path) -> None:
