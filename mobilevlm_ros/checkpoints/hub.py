@@ -71,7 +71,7 @@ def _fetch(name: str, revision: str | None, needed: tuple[str, ...]) -> Path:
     where = name if revision is None else f"{name} at revision {revision}"
     try:
         listed = HfApi().model_info(name, revision=revision).siblings or ()
-        files = _choose([file.rfilename for file in listed])
+        files = choose_files([file.rfilename for file in listed])
         path = Path(snapshot_download(name, revision=revision, cache_dir=hub_cache(), allow_patterns=files))
     except OfflineModeIsEnabled as error:
         raise CheckpointError(
@@ -92,7 +92,7 @@ def _fetch(name: str, revision: str | None, needed: tuple[str, ...]) -> Path:
     return path
 
 
-def _choose(files: list[str]) -> list[str]:
+def choose_files(files: list[str]) -> list[str]:
     """Which of a repository's files to download."""
     top = [file for file in files if "/" not in file and file not in _NO_WEIGHTS]
     for weights in _WEIGHTS:

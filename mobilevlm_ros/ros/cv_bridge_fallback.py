@@ -24,7 +24,7 @@ def bridged(message: Any) -> NDArray[np.uint8] | None:
     Raises:
         ImageError: it knows the encoding, but what it returns is no colour picture.
     """
-    bridge = _bridge()
+    bridge = installed_bridge()
     if bridge is None:
         return None
     try:
@@ -40,7 +40,7 @@ def bridged(message: Any) -> NDArray[np.uint8] | None:
 
 
 @lru_cache(maxsize=1)
-def _bridge() -> Any:
+def installed_bridge() -> Any:
     """A CvBridge, or None."""
     if (
         int(np.__version__.split(".")[0]) >= 2

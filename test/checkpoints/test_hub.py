@@ -16,7 +16,7 @@ import pytest
 from huggingface_hub import constants
 
 from mobilevlm_ros.checkpoints.checkpoint import open_checkpoint
-from mobilevlm_ros.checkpoints.hub import _choose, is_hub_id, locate
+from mobilevlm_ros.checkpoints.hub import choose_files, is_hub_id, locate
 from mobilevlm_ros.errors import CheckpointError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -95,9 +95,9 @@ def test_safetensors_are_preferred_and_nothing_else_is_fetched():
     rest = ["README.md", "training_args.bin", "tf_model.h5", "evil.py", "onnx/model.safetensors"]
     bins = ["pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"]
     tensors = ["model-00001-of-00002.safetensors", "model.safetensors.index.json"]
-    assert sorted(_choose(papers + rest + bins + tensors)) == sorted(papers + tensors)
-    assert sorted(_choose(papers + rest + bins)) == sorted(papers + bins)
-    assert _choose(["README.md"]) == []
+    assert sorted(choose_files(papers + rest + bins + tensors)) == sorted(papers + tensors)
+    assert sorted(choose_files(papers + rest + bins)) == sorted(papers + bins)
+    assert choose_files(["README.md"]) == []
 
 
 class Hub(http.server.BaseHTTPRequestHandler):

@@ -25,7 +25,7 @@ class Flaky:
     """An engine whose named method fails at its n-th call, and works otherwise."""
 
     def __init__(self, engine: Any, method: str, fail: Callable[[Any], Any], at: int = 1) -> None:
-        self._engine, self._method, self._fail, self._left = engine, method, fail, at
+        self._engine, self._method, self._fail, self.left = engine, method, fail, at
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(self._engine, name)
@@ -33,8 +33,8 @@ class Flaky:
             return real
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            self._left -= 1
-            return self._fail(lambda: real(*args, **kwargs)) if self._left == 0 else real(*args, **kwargs)
+            self.left -= 1
+            return self._fail(lambda: real(*args, **kwargs)) if self.left == 0 else real(*args, **kwargs)
 
         return call
 
@@ -105,7 +105,7 @@ def test_a_session_survives_an_engine_that_fails_in_its_second_turn(
     language = Flaky(runtime.language, "forward", driver_gone, at=10**9)
     assistant, session = Assistant(replace(runtime, language=language)), Session()
     assistant.ask(frame, ASKED, session)
-    language._left = at
+    language.left = at
     with pytest.raises(EngineError, match="disappeared"):
         assistant.ask(frame, replace(ASKED, sampling=SamplingParams(max_tokens=12, stop=("never",))), session)
     expected = Session()
@@ -120,7 +120,7 @@ def test_memory_that_runs_out_gives_back_the_kept_pictures(runtime: Runtime, fra
     language = Flaky(runtime.language, "forward", out_of_memory, at=10**9)
     assistant = Assistant(replace(runtime, language=language))
     assistant.ask(frame, ASKED)
-    language._left = 1
+    language.left = 1
     with pytest.raises(EngineError, match="memory ran out"):
         assistant.ask(frame, YES_NO)
     assert assistant.ask(frame, YES_NO).reused_tokens == 0

@@ -39,7 +39,7 @@ class Installed:
 
 def test_an_encoding_of_tomorrow(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = Installed(PICTURE)
-    monkeypatch.setattr(bridge, "_bridge", lambda: installed)
+    monkeypatch.setattr(bridge, "installed_bridge", lambda: installed)
     assert np.array_equal(image_to_rgb(message("rgb8")), PICTURE)
     assert installed.asked == []  # ours knows that
     assert np.array_equal(image_to_rgb(message("tomorrow8")), PICTURE)
@@ -47,18 +47,18 @@ def test_an_encoding_of_tomorrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_it_refuses_too_is_an_unknown_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bridge, "_bridge", lambda: Installed(TypeError("not a colour format")))
+    monkeypatch.setattr(bridge, "installed_bridge", lambda: Installed(TypeError("not a colour format")))
     with pytest.raises(ImageError, match="unknown image encoding '32FC1'"):
         image_to_rgb(message("32FC1"))
 
 
 def test_what_it_returns_must_be_a_colour_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bridge, "_bridge", lambda: Installed(PICTURE[..., 0]))
+    monkeypatch.setattr(bridge, "installed_bridge", lambda: Installed(PICTURE[..., 0]))
     with pytest.raises(ImageError, match="no colour picture of encoding 'depth'"):
         image_to_rgb(message("depth"))
 
 
 def test_without_it_nothing_changes() -> None:
-    bridge._bridge.cache_clear()
+    bridge.installed_bridge.cache_clear()
     with pytest.raises(ImageError, match="unknown image encoding 'tomorrow8'"):
         image_to_rgb(message("tomorrow8"))

@@ -189,7 +189,7 @@ def _text(library: Any, code: int) -> str:
         return f"error {code}"
 
 
-def _candidates() -> Iterator[str]:
+def candidates() -> Iterator[str]:
     """Where a CUDA runtime may be: NVIDIA's own wheels, the loader's path, the toolkit's places."""
     site = Path(sysconfig.get_paths()["purelib"], "nvidia")
     for folder in ("cu13/lib", "cuda_runtime/lib"):
@@ -201,7 +201,7 @@ def _candidates() -> Iterator[str]:
 
 def _open() -> Any:
     failures = []
-    for name in _candidates():
+    for name in candidates():
         try:
             library = ctypes.CDLL(name)
             _declare(library)

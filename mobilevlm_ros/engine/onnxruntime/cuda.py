@@ -115,7 +115,7 @@ class OrtSequence(CachedSequence):
         try:
             fresh = [make(shape, np.float16, self._device, 0) for _ in range(2 * manifest.num_layers)]
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-            raise _translated(error, "allocating a KV cache") from error
+            raise translated(error, "allocating a KV cache") from error
         token = manifest.head_dim * 2  # bytes
         for new, old in zip(fresh, source.buffers):
             self._memory.copy_rows(
@@ -175,7 +175,7 @@ class OrtCudaLanguage(PerSequenceLanguage):
             binding.synchronize_outputs()
             logits = binding.get_outputs()[_index(self._session, "logits")].numpy()
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-            raise _translated(error, "the decoder") from error
+            raise translated(error, "the decoder") from error
         return np.asarray(logits[0], np.float32)
 
 
@@ -209,7 +209,7 @@ def _open(
     except BundleError:
         raise
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-        raise _translated(error, f"loading {bundle.path / name}") from error
+        raise translated(error, f"loading {bundle.path / name}") from error
     if session.get_providers()[0] != providers[0]:  # ONNX Runtime takes the CPU without a word
         raise EngineError(
             f"onnxruntime {onnxruntime.__version__} could not start CUDA; it needs the CUDA and cuDNN it was "
@@ -224,11 +224,12 @@ def _try(vision: OrtVision, language: OrtCudaLanguage) -> None:
     try:
         vision.encode(pixels)
     except EngineError as error:
-        raise _translated(error, "the image encoder") from error
+        raise translated(error, "the image encoder") from error
     language.forward(np.zeros((1, 1, language.hidden_size), np.float32), language.new_cache())
 
 
-def _translated(error: Exception, what: str) -> EngineError:
+def translated(error: Exception, what: str) -> EngineError:
+    """What ONNX Runtime raised as one of our errors, with what to do; `what` was being done."""
     text = str(error)
     lower = text.lower()
     if "no kernel image" in lower:

@@ -104,8 +104,8 @@ def test_bundles_have_trees_and_many_tokens_are_read_by_the_prefill_graph(
     bundle = build_bundle(tiny_checkpoint, tmp_path / "b", BuildOptions(fast_prefill=True))
     assert {DECODER_TREE, PREFILL_TREE} <= set(bundle.manifest.files)
     fast = ort.load_language(Bundle.open(bundle.path), threads=1)
-    assert fast._prefill is not None
-    plain = ort.OrtLanguage(fast._session, fast._table, bundle.manifest)
+    build_bundle(tiny_checkpoint, tmp_path / "without")
+    plain = ort.load_language(Bundle.open(tmp_path / "without"), threads=1)
     tokens = [fast.embed(np.arange(5 + i, 35 + i) % fast.vocab_size) for i in range(3)]
     assert 3 * 29 > LEAST_PREFILL
     results = []

@@ -76,14 +76,14 @@ def test_errors_have_types_and_say_what_to_do(cuda, cudart):
 
 def test_the_runtime_that_finds_a_gpu_is_taken(cudart, cudart_file, monkeypatch):
     names = ["libnothing.so.99", str(cudart_file)]
-    monkeypatch.setattr(module, "_candidates", lambda: iter(names))
+    monkeypatch.setattr(module, "candidates", lambda: iter(names))
     assert Cuda().memory()[1] > 0
-    monkeypatch.setattr(module, "_candidates", lambda: iter(names[:1]))
+    monkeypatch.setattr(module, "candidates", lambda: iter(names[:1]))
     with pytest.raises(EngineError, match=r"libcudart was not found; install"):
         Cuda()
     library = ctypes.CDLL(str(cudart_file))
     library.stand_in_gpus(0)
-    monkeypatch.setattr(module, "_candidates", lambda: iter(names))
+    monkeypatch.setattr(module, "candidates", lambda: iter(names))
     try:
         with pytest.raises(DeviceLost, match="no CUDA runtime can use a GPU here"):
             Cuda()

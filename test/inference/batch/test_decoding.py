@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from mobilevlm_ros.engine.onnxruntime.language import OrtLanguage
+from mobilevlm_ros.engine.interfaces import Branches, KVCache, LanguageEngine
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.types import Answer, AnswerFormat, Frame, Region, Request, SamplingParams
@@ -26,18 +28,33 @@ FREE = (
 )
 
 
-@pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many tokens each run of the decoder reads."""
-    seen: list[int] = []
-    read = OrtLanguage._read
+class Counting:
+    """A language engine that notes how many tokens each of its runs reads."""
 
-    def counted(self: OrtLanguage, embeddings: np.ndarray, *arguments: object) -> np.ndarray:
-        seen.append(embeddings.shape[1])
-        return read(self, embeddings, *arguments)  # type: ignore[arg-type]
+    def __init__(self, inner: LanguageEngine) -> None:
+        self.inner = inner
+        self.runs: list[int] = []
 
-    monkeypatch.setattr(OrtLanguage, "_read", counted)
-    return seen
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def forward(self, embeddings: np.ndarray, cache: KVCache, num_logits: int = 1) -> np.ndarray:
+        self.runs.append(embeddings.shape[1])
+        return self.inner.forward(embeddings, cache, num_logits)
+
+    def branches(self, cache: KVCache, room: int) -> CountingBranches:
+        return CountingBranches(self.inner.branches(cache, room), self.runs)
+
+
+class CountingBranches:
+    """Its branches, which share a run."""
+
+    def __init__(self, inner: Branches, runs: list[int]) -> None:
+        self.inner, self.runs = inner, runs
+
+    def read(self, pieces: Mapping[int, np.ndarray], num_logits: int = 1) -> dict[int, np.ndarray]:
+        self.runs.append(sum(len(piece) for piece in pieces.values()))
+        return self.inner.read(pieces, num_logits)
 
 
 def finish(assistant: Assistant, frame: Frame, requests: Sequence[Request]) -> list[Answer]:
@@ -62,23 +79,24 @@ def test_they_are_those_written_one_by_one(runtime: Runtime, frame: Frame) -> No
         assert one.confidence == pytest.approx(expected.confidence, abs=1e-3)
 
 
-def test_a_step_reads_one_token_of_each(runtime: Runtime, frame: Frame, runs: list[int]) -> None:
+def test_a_step_reads_one_token_of_each(runtime: Runtime, frame: Frame) -> None:
     if not runtime.language.supports_tree_attention:
         pytest.skip("answers are written in turn with an ONNX Runtime older than 1.22")
     requests = [
         Request(f"What is {where}?", sampling=SamplingParams(max_tokens=8, stop=()))
         for where in ("left", "right", "near")
     ]
-    answers = finish(Assistant(runtime), frame, requests)
+    counting = Counting(runtime.language)
+    answers = finish(Assistant(replace(runtime, language=counting)), frame, requests)
     steps = max(answer.generated_tokens for answer in answers)
     assert sum(answer.generated_tokens for answer in answers) > steps > 1
-    small = [tokens for tokens in runs if tokens <= 3]
+    small = [tokens for tokens in counting.runs if tokens <= 3]
     assert len(small) <= steps  # and not one run for each token of each answer
     assert len({answer.latency.decode for answer in answers}) == 1  # shares of the same work
 
 
 def test_those_that_do_not_fit_the_context_together_are_written_in_turn(
-    runtime: Runtime, frame: Frame, runs: list[int]
+    runtime: Runtime, frame: Frame
 ) -> None:
     context = runtime.language.max_length
     requests = [

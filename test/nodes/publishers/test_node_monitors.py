@@ -180,9 +180,7 @@ def test_every_message_obeys_its_definition(watching: Watching) -> None:
             assert state.changed == (state.state != before)
             now = state.since.sec * 1_000_000_000 + state.since.nanosec
             stamp = state.header.stamp.sec * 1_000_000_000 + state.header.stamp.nanosec
-            began = (
-                stamp if state.state != MonitorState.UNKNOWN else now
-            )  # of nothing: the clock
+            began = stamp if state.state != MonitorState.UNKNOWN else now  # of nothing: the clock
             assert now == (began if state.changed else since)
             assert math.isnan(state.probability) == (state.status.code != Status.OK)
             before, since = state.state, now
