@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilevlm_ros.errors import BagError
+from mobilevlm_ros.files.kinds import NUMBER_OBJECT, OBJECT, kind_of
 
 VERSION = 1
 """Of the format, in each line. A file of another one is refused."""
@@ -105,8 +106,8 @@ def from_line(line: str, where: str = "the line") -> Record:
         told = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise BagError(f"{where} is not JSON: {error}") from error
-    if not isinstance(told, dict):
-        raise BagError(f"{where} holds a {type(told).__name__}, not a record")
+    if not OBJECT.fits(told):
+        raise BagError(f"{where} holds {kind_of(told)}, not a record")
     return from_dict(told, where)
 
 
@@ -135,7 +136,7 @@ def from_dict(told: dict[str, Any], where: str = "the object") -> Record:
     if values["kind"] not in KINDS:
         raise BagError(f"{where} is of kind {values['kind']!r}: known are {', '.join(KINDS)}")
     odds = values.get("probabilities", {})
-    if not all(isinstance(p, (int, float)) and not isinstance(p, bool) for p in odds.values()):
+    if not NUMBER_OBJECT.fits(odds):
         raise BagError(f"{where} has probabilities {odds!r}: expected a number for each choice")
     return Record(**values)
 

@@ -31,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the image encoder's .gguf file (default: the only one beside the language model's)",
     )
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="BUNDLE", help="directory to make"
-    )
+    options.add_output(parser, "BUNDLE", "directory to make", "--force")
     options.add_revision(parser)
     parser.add_argument(
         "--base",
@@ -122,7 +120,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="GPU engines that the bundle is also for: cuda (ONNX Runtime; some kilobytes), tensorrt (10 and "
         "newer; a second 4-bit decoder), tensorrt8 (8.5 and 8.6; a 16-bit decoder) (default: cuda)",
     )
-    options.add_overwrite(parser, "--force")
     options.add_quiet(parser)
     options.add_json(parser, "what was built")
 

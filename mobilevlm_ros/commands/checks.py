@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
+from mobilevlm_ros.commands import options
 from mobilevlm_ros.errors import MobileVLMError
 from mobilevlm_ros.version import __version__
 
@@ -56,10 +57,8 @@ class Check:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument(
-        "--bundle", type=Path, help="bundle directory, or nano (default: the small model of the package)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    options.add_bundle(parser)
+    options.add_json(parser, "the report")
 
 
 def main(args: argparse.Namespace) -> int:

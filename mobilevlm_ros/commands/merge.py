@@ -7,6 +7,8 @@ import argparse
 import json
 from pathlib import Path
 
+from mobilevlm_ros.commands import options
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="of the weights written; 16 bits halve the size and round (default: float32)",
     )
-    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+    options.add_json(parser, "what was written")
 
 
 def main(args: argparse.Namespace) -> int:

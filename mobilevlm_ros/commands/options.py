@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TypeAlias
+
+Parser: TypeAlias = "argparse.ArgumentParser | argparse._ArgumentGroup"
 
 SHIPPED = "the small model that comes with the package"
 
@@ -16,9 +19,9 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_threads(parser: argparse.ArgumentParser) -> None:
-    """`--threads N`, 0 for one per physical core."""
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
+def add_threads(parser: Parser, default: str = "one per physical core") -> None:
+    """`--threads N`; 0 for the default, which training has another of."""
+    parser.add_argument("--threads", type=int, default=0, help=f"CPU threads (default: {default})")
 
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
@@ -43,10 +46,10 @@ def add_revision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", help="branch, tag or commit of a hub id (default: main)")
 
 
-def add_output(parser: argparse.ArgumentParser, metavar: str, help_text: str) -> None:
-    """`-o OUTPUT` and `--overwrite`."""
+def add_output(parser: argparse.ArgumentParser, metavar: str, help_text: str, *overwrite: str) -> None:
+    """`-o OUTPUT` and `--overwrite`, with other names for it."""
     parser.add_argument("-o", "--output", type=Path, required=True, metavar=metavar, help=help_text)
-    add_overwrite(parser)
+    add_overwrite(parser, *overwrite)
 
 
 def add_overwrite(parser: argparse.ArgumentParser, *names: str) -> None:

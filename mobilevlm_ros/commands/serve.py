@@ -6,9 +6,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mobilevlm_ros.commands import options
 from mobilevlm_ros.errors import MobileVLMError, OptionError
 
 if TYPE_CHECKING:
@@ -46,11 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_service_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that say what answers: a bundle in this process, or a running node."""
-    parser.add_argument(
-        "--bundle", type=Path, help="bundle directory (default: the small model that comes with the package)"
-    )
-    parser.add_argument("--backend", default="auto", help="what runs the model (default: auto)")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
+    options.add_bundle(parser)
+    options.add_runtime(parser)
     parser.add_argument(
         "--camera",
         action="append",

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="change the recipe, e.g. steps=500 scenes=2000",
     )
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: as many as there are)")
+    options.add_threads(parser, "as many as there are")
     parser.add_argument(
         "--no-compile", action="store_true", help="do without torch.compile (slower; needs no C++ compiler)"
     )

@@ -7,6 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mobilevlm_ros.commands import options
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
@@ -33,10 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--explain", action="store_true", help="print every setting with its default and meaning"
     )
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: as many as there are)")
-    parser.add_argument(
-        "--quiet", action="store_true", help="no progress bar (there is none without a terminal)"
-    )
+    options.add_threads(parser, "as many as there are")
+    options.add_quiet(parser)
 
 
 def main(args: argparse.Namespace) -> int:

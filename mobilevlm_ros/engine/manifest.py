@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mobilevlm_ros.errors import BundleError
+from mobilevlm_ros.files.kinds import COUNT, COUNTS, NUMBER, OBJECT, TEXT, TEXT_OBJECT, Kind
 from mobilevlm_ros.files.small_file import LFS_ADVICE, LFS_POINTER
 from mobilevlm_ros.model.config import MobileVLMConfig
 
@@ -108,7 +109,7 @@ class Manifest:
             if text.startswith(LFS_POINTER.decode()):
                 raise BundleError(f"{where} cannot be read: {LFS_ADVICE}") from error
             raise BundleError(f"{where} is not JSON ({error}); build the bundle again") from error
-        if not isinstance(data, dict):
+        if not OBJECT.fits(data):
             raise BundleError(f"{where} is not a bundle manifest; build the bundle again")
         version = data.pop("schema_version", None)
         if version is True or version != SCHEMA_VERSION:
@@ -121,21 +122,20 @@ class Manifest:
             if entry.name in _OPTIONAL and entry.name not in data:
                 continue
             value = data.get(entry.name)
-            if not _IS[str(entry.type)](value):
-                raise BundleError(f"{where}: {entry.name} is missing or wrong; build the bundle again")
+            kind = _KINDS[str(entry.type)]
+            if not kind.fits(value):
+                raise BundleError(
+                    f"{where}: {entry.name} is missing or wrong, expected {kind.name}; build the bundle again"
+                )
             values[entry.name] = tuple(value) if isinstance(value, list) else value
         return cls(**values)
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_files(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(entry, dict)
-        and _is_int(entry.get("bytes"))
-        and isinstance(entry.get("sha256"), str)
+def _is_files(value: Any) -> bool:
+    return OBJECT.fits(value) and all(
+        OBJECT.fits(entry)
+        and COUNT.fits(entry.get("bytes"))
+        and TEXT.fits(entry.get("sha256"))
         and is_plain_name(name)
         for name, entry in value.items()
     )
@@ -150,15 +150,14 @@ def is_plain_name(name: str) -> bool:
     return short and name == Path(name).name and name not in ("", ".", "..") and "\0" not in name
 
 
-_IS = {
-    "str": lambda value: isinstance(value, str),
-    "int": _is_int,
-    "Aspect": lambda value: value in ("pad", "crop"),
-    "float": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
-    "tuple[int, ...]": lambda value: isinstance(value, list) and all(map(_is_int, value)),
-    "dict[str, Any]": lambda value: isinstance(value, dict),
-    "dict[str, str]": lambda value: (
-        isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
-    ),
-    "dict[str, dict[str, Any]]": _is_files,
+_KINDS = {
+    "str": TEXT,
+    "int": COUNT,
+    "Aspect": Kind("'pad' or 'crop'", lambda value: value in ("pad", "crop")),
+    "float": NUMBER,
+    "tuple[int, ...]": COUNTS,
+    "dict[str, Any]": OBJECT,
+    "dict[str, str]": TEXT_OBJECT,
+    "dict[str, dict[str, Any]]": Kind("files with their bytes and sha256", _is_files),
 }
+"""By the annotation of a field."""

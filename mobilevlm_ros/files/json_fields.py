@@ -10,8 +10,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from mobilevlm_ros.errors import CheckpointError, ConfigurationError
+from mobilevlm_ros.errors import CheckpointError, ConfigurationError, MobileVLMError
 from mobilevlm_ros.files.atomic import write_file
+from mobilevlm_ros.files.kinds import KINDS, OBJECT, kind_of
 from mobilevlm_ros.files.small_file import LFS_ADVICE, LFS_POINTER, read_small_file
 
 Json = Mapping[str, Any]
@@ -24,24 +25,29 @@ _LARGEST = 1 << 24
 """No size in a model's configuration reaches this; a larger one is a damaged or hostile file."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises CheckpointError when it is missing, unreadable, or no object."""
+def read_json(
+    path: Path,
+    error: type[MobileVLMError] = CheckpointError,
+    remedy: str = "give the directory of a MobileVLM checkpoint",
+) -> dict[str, Any]:
+    """A JSON object from a file. Raises `error`, with what to do, when it is missing, unreadable, or no
+    object."""
     try:
         if not path.exists():
-            message = f"{path} does not exist; give the directory of a MobileVLM checkpoint"
-            raise CheckpointError(message)
+            raise error(f"{path} does not exist; {remedy}")
         content = read_small_file(path.absolute(), _LARGEST_FILE, "JSON file")
         if content.startswith(LFS_POINTER):
             message = f"{path} cannot be read: {LFS_ADVICE}"
             raise CheckpointError(message)
         data = json.loads(content.decode())
-    except ConfigurationError as error:
-        raise CheckpointError(str(error)) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} holds a {type(data).__name__}, not an object")
-    return data
+    except ConfigurationError as problem:
+        raise error(str(problem)) from problem
+    except (OSError, ValueError, RecursionError) as problem:
+        raise error(f"{path} cannot be read: {problem}; {remedy}") from problem
+    if not OBJECT.fits(data):
+        raise error(f"{path} holds {kind_of(data)}, not an object; {remedy}")
+    result: dict[str, Any] = data
+    return result
 
 
 def write_json(path: Path, data: Json, *, overwrite: bool = False) -> None:
@@ -84,17 +90,16 @@ def build(cls: type[T], data: Json, source: str) -> T:
             continue
         require(
             _fits(value, kinds[item.name]),
-            f"{source}: {item.name} is {short(repr(value))}; expected a positive {kinds[item.name].__name__}",
+            f"{source}: {item.name} is {short(repr(value))}; expected {_expected(kinds[item.name])}",
         )
         values[item.name] = float(value) if kinds[item.name] is float else value
     with naming(source):
         return cls(**values)
 
 
-def _fits(value: object, kind: type) -> bool:
-    if kind is bool or isinstance(value, bool):
-        return kind is bool and isinstance(value, bool)
-    if kind is str:
-        return isinstance(value, str)
-    whole = isinstance(value, int)
-    return (whole or (kind is float and isinstance(value, float))) and 0 < value < _LARGEST  # type: ignore[operator]
+def _fits(value: Any, kind: type) -> bool:
+    return KINDS[kind].fits(value) and (kind not in (int, float) or 0 < value < _LARGEST)
+
+
+def _expected(kind: type) -> str:
+    return f"a positive {kind.__name__}" if kind in (int, float) else KINDS[kind].name

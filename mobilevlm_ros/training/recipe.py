@@ -15,6 +15,7 @@ from typing import Any, Literal
 import yaml
 
 from mobilevlm_ros.errors import RecipeError
+from mobilevlm_ros.files.kinds import KINDS, OBJECT
 
 RECIPE = "recipe.yaml"
 """The recipe's file in a run folder."""
@@ -150,9 +151,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"the recipe {path} does not exist; the paper's are in recipes/") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"the recipe {path} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
+    if not OBJECT.fits(data):
         raise RecipeError(f"the recipe {path} holds no settings; see docs/training.md")
-    return data
+    settings: dict[str, Any] = data
+    return settings
 
 
 def make_recipe(*layers: Mapping[str, Any], source: str = "recipe") -> Recipe:
@@ -242,18 +244,13 @@ def _value(hint: Any, value: Any, limits: Mapping[str, Any], name: str) -> Any:
             value = float(value)
         except ValueError:
             raise RecipeError(f"{name} is {value!r}; expected a number") from None
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    fits = {float: whole or isinstance(value, float), int: whole}.get(hint, isinstance(value, hint))
-    if not fits:
-        raise RecipeError(f"{name} is {value!r}; expected {_KINDS[hint]}")
+    if not KINDS[hint].fits(value):
+        raise RecipeError(f"{name} is {value!r}; expected {KINDS[hint].name}")
     low, high = limits["at_least"], limits["at_most"]
     if hint in (int, float) and not ((low is None or value >= low) and (high is None or value <= high)):
         span = f"at least {low}" if high is None else f"from {low} to {high}"
         raise RecipeError(f"{name} is {value!r}; it must be {span}")
     return float(value) if hint is float else value
-
-
-_KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
 
 
 def _check_parts(recipe: Recipe, source: str) -> None:

@@ -9,7 +9,6 @@ checkpoints.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from torch import nn
 
 from mobilevlm_ros.errors import DataError, RecipeError
+from mobilevlm_ros.files.json_fields import read_json
 from mobilevlm_ros.model.config import MobileVLMConfig
 from mobilevlm_ros.training.data.batch import Collate
 from mobilevlm_ros.training.data.conversations import read_conversations
@@ -87,13 +87,8 @@ def replay(stage_file: Path, checkpoints: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"{path} does not exist; give a stage's reference file") from None
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{path} cannot be read: {error}") from error
-    if not isinstance(data, dict) or "arguments" not in data or not {"steps", "micro_steps"} & set(data):
+    data = read_json(path, RecipeError, "give a stage's reference file")
+    if "arguments" not in data or not {"steps", "micro_steps"} & set(data):
         raise RecipeError(
             f"{path} is no reference of a stage: it needs 'arguments', and 'steps' or 'micro_steps'"
         )

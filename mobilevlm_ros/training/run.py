@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import platform
 import sys
 from pathlib import Path
@@ -20,7 +19,8 @@ from mobilevlm_ros.checkpoints.checkpoint import save
 from mobilevlm_ros.checkpoints.output import write_torch_file
 from mobilevlm_ros.errors import MobileVLMError, OutputError, RecipeError, TrainingError
 from mobilevlm_ros.files.atomic import write_file
-from mobilevlm_ros.files.json_fields import write_json
+from mobilevlm_ros.files.json_fields import read_json, write_json
+from mobilevlm_ros.files.kinds import COUNT
 from mobilevlm_ros.model.config import MobileVLMConfig
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 from mobilevlm_ros.processing.tokenizer import TOKENIZER
@@ -77,7 +77,9 @@ def _train(recipe: Recipe, run: Path, resume: bool, dry_run: bool, bar: bool, pr
             print(text, file=sys.stderr)
 
     if resume:
-        began = json.loads((run / RUN).read_text())["processes"]
+        began = read_json(run / RUN, RecipeError, "begin again in another run folder").get("processes")
+        if not COUNT.fits(began) or not began:
+            raise RecipeError(f"{run / RUN} does not say how many processes began; begin another run folder")
         recipe = _share_batches(recipe, recipe.batch.accumulation * began, processes.count)
     start = open_start(recipe)
     dataset = _open_data(recipe, start, report)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mobilevlm_ros.commands import options
 from mobilevlm_ros.commands.eval.models import (
     Bar,
     add_model_arguments,
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scoring.add_argument(
         "--as-official", action="store_true", help="what the official scorer prints, and what it hides"
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, as the last line")
+    options.add_json(parser, "the result, as the last line,")
 
 
 def main(args: argparse.Namespace) -> int:

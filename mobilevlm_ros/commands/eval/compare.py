@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mobilevlm_ros.commands import options
+
 if TYPE_CHECKING:
     from mobilevlm_ros.evaluation.benchmarks.types import Benchmark, Dataset, Score
     from mobilevlm_ros.evaluation.statistics import Comparison
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="the benchmark's folder; an exam's need none"
     )
-    parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    options.add_json(parser, "the comparison")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import argparse
 import json
 from pathlib import Path
 
+from mobilevlm_ros.commands import options
 from mobilevlm_ros.commands.eval.models import add_model_arguments, runtimes
 from mobilevlm_ros.errors import OptionError
 
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-bos", action="store_true", help="do not begin contexts with <s>")
     add_model_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print the results as JSON, as the last line")
+    options.add_json(parser, "the results, as the last line,")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from mobilevlm_ros.commands import options
 from mobilevlm_ros.errors import EvaluationError, OptionError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument(
         "--backend", nargs="+", default=["auto"], help="what runs the bundles, one or several (default: auto)"
     )
-    models.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
+    options.add_threads(models)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mobilevlm_ros.commands import options
 from mobilevlm_ros.commands.eval.models import add_model_arguments, runtimes
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep the answers in DIR/EXAM/MODEL as they come, so that the same command goes on where it was "
         "stopped, and write answers.jsonl, summary.json, failures.html and the diagrams there",
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, as the last line")
+    options.add_json(parser, "the result, as the last line,")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilevlm_ros.errors import EvaluationError
+from mobilevlm_ros.files.kinds import KINDS, OBJECT, kind_of
 
 
 def find(folder: Path, *names: str) -> Path:
@@ -48,9 +49,10 @@ def _object(raw: bytes, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         cut = "" if raw.endswith(b"\n") else "; the line is cut off: a run was stopped while it wrote"
         raise EvaluationError(f"{where} is not JSON ({error}){cut}: correct or delete it") from error
-    if not isinstance(value, dict):
-        raise EvaluationError(f"{where} holds a {type(value).__name__}, not an object: correct it")
-    return value
+    if not OBJECT.fits(value):
+        raise EvaluationError(f"{where} holds {kind_of(value)}, not an object: correct it")
+    told: dict[str, Any] = value
+    return told
 
 
 def document(path: Path) -> Any:
@@ -65,15 +67,15 @@ def document(path: Path) -> Any:
 
 def entry(value: Any, key: Any, kind: type | tuple[type, ...], where: str) -> Any:
     """`value[key]` of a kind. Raises EvaluationError that names where, the field and what was there."""
-    kinds = kind if isinstance(kind, tuple) else (kind,)
+    kinds = [KINDS[one] for one in (kind if isinstance(kind, tuple) else (kind,))]
     try:
         found = value[key]
     except (KeyError, TypeError, IndexError):
         raise EvaluationError(
             f"{where} has no field {key!r}: it is not the file this benchmark uses"
         ) from None
-    if not isinstance(found, kinds) or (isinstance(found, bool) and bool not in kinds):
-        wanted = " or ".join("text" if k is str else k.__name__ for k in kinds)
+    if not any(one.fits(found) for one in kinds):
+        wanted = " or ".join(one.name for one in kinds)
         raise EvaluationError(f"{where}: {key!r} is {_short(found)}, expected {wanted}: correct it")
     return found
 

@@ -22,6 +22,7 @@ from mobilevlm_ros.evaluation.benchmarks.types import (
     mean_metric,
     picture_unit,
 )
+from mobilevlm_ros.files.kinds import OBJECT
 
 QUESTIONS = "llava_gqa_testdev_balanced.jsonl"
 ANNOTATIONS = ("testdev_balanced_questions.json", "data/testdev_balanced_questions.json")
@@ -42,7 +43,7 @@ def load(folder: Path) -> Dataset:
     """Every balanced question of the annotation file, in the question file's order."""
     path, file = find(folder, QUESTIONS), find(folder, *ANNOTATIONS)
     annotations = document(file)
-    if not isinstance(annotations, dict):
+    if not OBJECT.fits(annotations):
         raise EvaluationError(f"{file} holds no object of questions: use GQA's {ANNOTATIONS[0]}")
     images = next((folder / n for n in ("images", "data/images") if (folder / n).is_dir()), folder / "images")
     truths = {key: _truth(value, f"{file}, question {key}") for key, value in annotations.items()}

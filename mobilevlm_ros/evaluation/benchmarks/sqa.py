@@ -23,6 +23,7 @@ from mobilevlm_ros.evaluation.benchmarks.types import (
     Score,
     summed_metric,
 )
+from mobilevlm_ros.files.kinds import LIST
 from mobilevlm_ros.processing.prompt_template import IMAGE_PLACEHOLDER
 
 QUESTIONS = "llava_test_CQM-A.json"
@@ -44,7 +45,7 @@ def load(folder: Path) -> Dataset:
     problems, splits = document(find(folder, "problems.json")), document(find(folder, "pid_splits.json"))
     test = entry(splits, "test", list, f"{folder}/pid_splits.json")
     listed = document(path)
-    if not isinstance(listed, list):
+    if not LIST.fits(listed):
         raise EvaluationError(f"{path} holds no list of questions: use LLaVA's {QUESTIONS}")
     questions: list[Question] = []
     rows: dict[Any, int] = {}

@@ -23,6 +23,7 @@ from mobilevlm_ros.evaluation.benchmarks.types import (
     picture_unit,
 )
 from mobilevlm_ros.evaluation.benchmarks.vqa_accuracy import normalize, soft_scores
+from mobilevlm_ros.files.kinds import TEXTS
 
 QUESTIONS = "llava_textvqa_val_v051_ocr.jsonl"
 ANNOTATIONS = "TextVQA_0.5.1_val.json"
@@ -43,7 +44,7 @@ def load(folder: Path) -> Dataset:
     for number, item in enumerate(entry(document(file), "data", list, str(file)), 1):
         where = f"{file}, entry {number}"
         texts = entry(item, "answers", list, where)
-        if not texts or not all(isinstance(text, str) for text in texts):
+        if not texts or not TEXTS.fits(texts):
             raise EvaluationError(f"{where}: 'answers' must be texts, at least one: use {ANNOTATIONS}")
         key = (entry(item, "image_id", str, where), entry(item, "question", str, where).lower())
         answers[key] = tuple(texts)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mobilevlm_ros.errors import ImageError, OptionError
 from mobilevlm_ros.evaluation.nano.exam import exam
+from mobilevlm_ros.files.kinds import TEXT, TEXTS
 from mobilevlm_ros.processing.image_file import read_picture
 from mobilevlm_ros.simulation.questions import PLACES
 from mobilevlm_ros.simulation.scene import LIGHT_STATES, PAINTS
@@ -89,10 +90,9 @@ def _label(row: Any, where: str, path: Path) -> Label:
         raise OptionError(
             f"{where}: no object with image, question, choices and answer ({error}): correct it"
         ) from error
-    if isinstance(choices, str):
+    if TEXT.fits(choices):
         choices = choices.split("|")
-    texts = (image, question, answer, *choices) if isinstance(choices, list) else (None,)
-    if not all(isinstance(text, str) for text in texts):
+    if not TEXTS.fits(choices) or not TEXTS.fits([image, question, answer]):
         raise OptionError(f"{where}: image, question, answer and each choice must be text: correct it")
     choices = tuple(choice.strip() for choice in choices)
     if answer.strip() not in choices:

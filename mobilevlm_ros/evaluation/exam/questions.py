@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilevlm_ros.errors import EvaluationError
+from mobilevlm_ros.files.kinds import LIST, NUMBER, OBJECT, TEXT
 
 FIELDS = "image (or several), question, and answer, answers or choices with answer; id and tags as you like"
 
@@ -81,14 +82,14 @@ def _rows(path: Path) -> Sequence[Any]:
         raise EvaluationError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError, csv.Error) as error:
         raise EvaluationError(f"{path} is no JSON, JSON Lines or CSV file ({error}): correct it") from error
-    rows = loaded.get("questions") if isinstance(loaded, dict) else loaded
-    if not isinstance(rows, list):
+    rows = loaded.get("questions") if OBJECT.fits(loaded) else loaded
+    if not LIST.fits(rows):
         raise EvaluationError(f"{path} holds no list of questions: write [{{...}}, ...] (fields: {FIELDS})")
     return rows
 
 
 def _question(row: Any, number: int, folder: Path) -> ExamQuestion:
-    if not isinstance(row, Mapping) or None in row:
+    if not OBJECT.fits(row) or None in row:
         raise EvaluationError("it is no object with a field for each value")
     question = _text(row, "question")
     several = isinstance(row.get("image"), list) and row["image"]
@@ -113,8 +114,8 @@ def _question(row: Any, number: int, folder: Path) -> ExamQuestion:
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str) or not value.strip():
+    value: Any = row.get(name)
+    if not TEXT.fits(value) or not value.strip():
         raise EvaluationError(f"{name!r} is {value!r}, expected text")
     return value.strip()
 
@@ -123,9 +124,7 @@ def _parts(row: Mapping[str, Any], name: str) -> tuple[str, ...]:
     value = row.get(name)
     if value is None:
         return ()
-    values = value.split("|") if isinstance(value, str) else value
-    if isinstance(value, int | float):
-        values = [value]
-    if not isinstance(values, list) or not all(isinstance(v, str | int | float) for v in values):
+    values = value.split("|") if TEXT.fits(value) else [value] if NUMBER.fits(value) else value
+    if not LIST.fits(values) or not all(TEXT.fits(v) or NUMBER.fits(v) for v in values):
         raise EvaluationError(f"{name!r} is {value!r}, expected text or a list of texts")
     return tuple(text for v in values if (text := str(v).strip()))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 from mobilevlm_ros.errors import EvaluationError
 from mobilevlm_ros.evaluation.benchmarks.registry import BENCHMARKS
 from mobilevlm_ros.evaluation.report.published import COLUMNS, Row
+from mobilevlm_ros.files.json_fields import read_json
+from mobilevlm_ros.files.kinds import NUMBER
 
 SUMMARY = "summary.json"
 LATENCY = "latency.json"
@@ -62,8 +63,8 @@ def find_runs(folder: Path) -> list[ModelRuns]:
             continue
         scores, intervals = {}, {}
         for name, told in summaries.items():
-            value = told.get(BENCHMARKS[name].headline)
-            if not isinstance(value, int | float):
+            value: Any = told.get(BENCHMARKS[name].headline)
+            if not NUMBER.fits(value):
                 raise EvaluationError(
                     f"{model / name / SUMMARY} holds no {BENCHMARKS[name].headline}: run it again"
                 )
@@ -82,10 +83,4 @@ def find_runs(folder: Path) -> list[ModelRuns]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EvaluationError(f"{path} cannot be read ({error}): run that benchmark again") from error
-    if not isinstance(told, dict):
-        raise EvaluationError(f"{path} holds no object: run that benchmark again")
-    return told
+    return read_json(path, EvaluationError, "run that benchmark again")

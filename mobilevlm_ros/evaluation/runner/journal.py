@@ -16,6 +16,7 @@ from mobilevlm_ros.errors import EvaluationError
 from mobilevlm_ros.evaluation.benchmarks.answers import read_answers
 from mobilevlm_ros.evaluation.benchmarks.types import AnswerRow, Benchmark, Dataset, Question
 from mobilevlm_ros.files.atomic import write_file
+from mobilevlm_ros.files.json_fields import read_json
 
 IDENTITY = "run.json"
 
@@ -132,15 +133,10 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _check_identity(path: Path, identity: dict[str, Any]) -> None:
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EvaluationError(f"{path} cannot be read ({error}): use another --out") from error
-    differing = [key for key in identity if not isinstance(known, dict) or known.get(key) != identity[key]]
-    if differing:
-        key = differing[0]
-        was = known.get(key) if isinstance(known, dict) else None
-        raise EvaluationError(
-            f"{path.parent} holds answers of another run: its {key} is {was!r}, this run's is "
-            f"{identity[key]!r}; use another --out, or delete that folder"
-        )
+    known = read_json(path, EvaluationError, "use another --out")
+    for key, value in identity.items():
+        if known.get(key) != value:
+            raise EvaluationError(
+                f"{path.parent} holds answers of another run: its {key} is {known.get(key)!r}, this run's is "
+                f"{value!r}; use another --out, or delete that folder"
+            )

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from mobilevlm_ros.errors import ConfigurationError, QuestionError
+from mobilevlm_ros.files.kinds import FLAG, LIST, NUMBER, TEXT
 from mobilevlm_ros.files.small_file import read_small_file
 from mobilevlm_ros.inference.types import Request
 from mobilevlm_ros.inference.validate import MAX_QUESTION, check_choices, check_system_prompt, clean_text
@@ -221,11 +222,11 @@ class _Reader:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, bool):
+    if FLAG.fits(value):
         raise ValueError("reads as true or false in YAML: put it in quotes, 'yes'")
-    if not isinstance(value, str):
+    if not TEXT.fits(value):
         raise ValueError(f"is {value!r}, not text: put it in quotes")
-    return value
+    return str(value)
 
 
 def _name(value: Any) -> str:
@@ -237,7 +238,7 @@ def _question(value: Any) -> str:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    texts = tuple(_text(item) for item in (value if isinstance(value, list) else [value]))
+    texts = tuple(_text(item) for item in (value if LIST.fits(value) else [value]))
     if not texts:
         raise ValueError("is an empty list: leave it out for the default")
     return tuple(dict.fromkeys(texts))
@@ -249,7 +250,7 @@ def _choices(value: Any) -> tuple[str, ...]:
 
 def _number(low: float, high: float, what: str) -> Any:
     def read(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        if not NUMBER.fits(value) or not low <= value <= high:
             raise ValueError(f"is {value!r}: give {what}, from {low:g} to {high:g}")
         return float(value)
 
@@ -257,9 +258,9 @@ def _number(low: float, high: float, what: str) -> Any:
 
 
 def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"is {value!r}: give true or false")
-    return value
+    if not FLAG.fits(value):
+        raise ValueError(f"is {value!r}: give {FLAG.name}")
+    return bool(value)
 
 
 def _severity(value: Any) -> str:

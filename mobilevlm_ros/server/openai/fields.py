@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from mobilevlm_ros.files.kinds import FLAG, LIST, NUMBER, OBJECT, TEXT, TEXTS, WHOLE, Kind, kind_of
 from mobilevlm_ros.server.api_error import ApiError
 
 
@@ -31,19 +32,17 @@ class Fields:
 
     def text(self, name: str, default: str = "") -> str:
         """A string."""
-        return default if name not in self else str(self._of(name, str, "a string"))
+        return default if name not in self else str(self._of(name, TEXT))
 
     def flag(self, name: str, default: bool = False) -> bool:
         """true or false."""
-        return default if name not in self else bool(self._of(name, bool, "true or false"))
+        return default if name not in self else bool(self._of(name, FLAG))
 
     def number(self, name: str, low: float, high: float, default: float) -> float:
         """A number from `low` to `high`."""
         if name not in self:
             return default
-        value = self.raw(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.wrong(name, f"must be a number, got {kind(value)}")
+        value = self._of(name, NUMBER)
         # Compared before converted: a JSON integer may be too large for a float.
         if value != value or not low <= value <= high:
             raise self.wrong(name, f"is {_short(value)}: give a number from {low:g} to {high:g}")
@@ -55,8 +54,8 @@ class Fields:
             return default
         value = self.raw(name)
         whole = isinstance(value, float) and math.isfinite(value) and value == int(value)
-        if isinstance(value, bool) or not (isinstance(value, int) or whole):
-            raise self.wrong(name, f"must be a whole number, got {_short(value)}")
+        if not WHOLE.fits(value) and not whole:
+            raise self.wrong(name, f"must be {WHOLE.name}, got {_short(value)}")
         if not low <= value <= high:
             raise self.wrong(name, f"is {_short(value)}: give a whole number from {low} to {high}")
         return int(value)
@@ -66,23 +65,23 @@ class Fields:
         if name not in self:
             return ()
         value = self.raw(name)
-        if isinstance(value, str):
+        if TEXT.fits(value):
             return (value,)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        if not TEXTS.fits(value):
             raise self.wrong(name, "must be a string or a list of strings")
         return tuple(value)
 
     def object(self, name: str) -> Fields:
         """An object; empty where it is absent."""
-        value = {} if name not in self else self._of(name, dict, "an object")
+        value = {} if name not in self else self._of(name, OBJECT)
         return Fields(value, f"{self._path}{name}.")
 
     def objects(self, name: str) -> list[Fields]:
         """A list of objects."""
-        value = [] if name not in self else self._of(name, list, "a list")
+        value = [] if name not in self else self._of(name, LIST)
         for at, item in enumerate(value):
-            if not isinstance(item, dict):
-                raise self.wrong(f"{name}[{at}]", f"must be an object, got {kind(item)}")
+            if not OBJECT.fits(item):
+                raise self.wrong(f"{name}[{at}]", f"must be {OBJECT.name}, got {_word(item)}")
         return [Fields(item, f"{self._path}{name}[{at}].") for at, item in enumerate(value)]
 
     def only(self, known: frozenset[str]) -> None:
@@ -104,17 +103,17 @@ class Fields:
         """The error that says what is wrong with a field."""
         return ApiError(400, f"{self._path}{name} {what}", code, f"{self._path}{name}")
 
-    def _of(self, name: str, kinds: type, wanted: str) -> Any:
+    def _of(self, name: str, kind: Kind) -> Any:
         value = self.raw(name)
-        if not isinstance(value, kinds):
-            raise self.wrong(name, f"must be {wanted}, got {kind(value)}")
+        if not kind.fits(value):
+            wanted = "a string" if kind is TEXT else kind.name
+            raise self.wrong(name, f"must be {wanted}, got {_word(value)}")
         return value
 
 
-def kind(value: Any) -> str:
-    """What a JSON value is, in words."""
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
+def _word(value: Any) -> str:
+    """What a JSON value is, in the words of the OpenAI API."""
+    return "a string" if TEXT.fits(value) else kind_of(value)
 
 
 def _short(value: Any) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilevlm_ros.errors import DataError
+from mobilevlm_ros.files.kinds import LIST, OBJECT, TEXT, TEXTS, kind_of
 from mobilevlm_ros.processing.prompt_template import IMAGE_PLACEHOLDER
 
 ROLES = ("human", "gpt")
@@ -68,20 +69,20 @@ def read_conversations(path: str | Path) -> tuple[list[Sample], list[Problem]]:
 
 def parse(record: Any, place: str) -> Sample | Problem:
     """One record of a file. `place` names it where it has no id."""
-    if not isinstance(record, dict):
-        return Problem(place, f"is a {type(record).__name__}, not an object with 'conversations'")
+    if not OBJECT.fits(record):
+        return Problem(place, f"is {kind_of(record)}, not an object with 'conversations'")
     name = str(record.get("id", place))
     turns = record.get("conversations")
-    if not isinstance(turns, list) or not turns:
+    if not LIST.fits(turns) or not turns:
         return Problem(name, "has no 'conversations'; give a list of {'from', 'value'}")
     for turn in turns:
-        if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
+        if not OBJECT.fits(turn) or not TEXT.fits(turn.get("value")):
             return Problem(name, "has a turn without a text 'value'")
         if turn.get("from") not in ROLES:
             return Problem(name, f"has a turn from {turn.get('from')!r}; known: human, gpt")
     images = record.get("image", [])
-    images = [images] if isinstance(images, str) else images
-    if not isinstance(images, list) or not all(isinstance(path, str) and path for path in images):
+    images = [images] if TEXT.fits(images) else images
+    if not TEXTS.fits(images) or not all(images):
         return Problem(name, "'image' must be a path, or a list of paths")
     return Sample(name, tuple((turn["from"], turn["value"]) for turn in turns), tuple(images))
 
@@ -139,8 +140,8 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
         raise DataError(f"{path} does not exist; give a .json or .jsonl file of conversations") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    if not isinstance(data, list):
-        raise DataError(f"{path} holds a {type(data).__name__}; give a list of samples, or a .jsonl file")
+    if not LIST.fits(data):
+        raise DataError(f"{path} holds {kind_of(data)}; give a list of samples, or a .jsonl file")
     for index, record in enumerate(data):
         yield f"sample {index}", record
 
