@@ -6,7 +6,9 @@ VENV := $(if $(filter kilted,$(ROS)),.venv,.venv-$(ROS))
 BIN := $(VENV)/bin
 SETUP := tools/setup.sh
 
-# A sourced ROS would mix with the environment's own.
+# A sourced ROS would mix with the environment's own; `make accept` alone uses it.
+sourced_libraries := $(LD_LIBRARY_PATH)
+sourced_distro := $(ROS_DISTRO)
 empty :=
 space := $(empty) $(empty)
 sourced := $(addsuffix /%,$(subst :, ,$(AMENT_PREFIX_PATH)))
@@ -18,8 +20,11 @@ export ROS_DISTRO := $(ROS)
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 export $(if $(filter kilted,$(ROS)),FASTDDS,FASTRTPS)_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
 
+# What differs between distributions: rclpy, and the messages.
+ROS_TESTS := test/nodes test/client test/ros test/demo test/server/test_node_service.py
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint pytest audit node camera ask setup check-install docs clean
+.PHONY: help demo test test-jazzy accept lint pytest audit node camera ask setup check-install docs clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -65,6 +70,16 @@ audit: ## known vulnerabilities of what we bring (asks pypi.org), their licences
 
 setup: ## make the environment, and nothing else
 	@$(SETUP) run $(ROS) $(VENV)
+
+test-jazzy: ## the tests that need ROS, with ROS 2 Jazzy
+	@$(MAKE) --no-print-directory pytest ROS=jazzy ARGS="$(ROS_TESTS) $(ARGS)"
+
+accept: export AMENT_PREFIX_PATH := $(AMENT_PREFIX_PATH)
+accept: export PYTHONPATH := $(PYTHONPATH)
+accept: export LD_LIBRARY_PATH := $(sourced_libraries)
+accept: export ROS_DISTRO := $(sourced_distro)
+accept: ## the launch files, through the real `launch`: after `source install/setup.bash` of a workspace with this package
+	MOBILEVLM_ACCEPT=1 python3 -m pytest $(or $(ARGS),test/launch)
 
 check-install: ## install by colcon (plain, again, linked, two packages) and by pip, and ask each: about 10 minutes
 	@ROS=$(ROS) tools/check_install.sh

@@ -4,8 +4,10 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,10 +32,34 @@ if importlib.util.find_spec("hypothesis"):
 
 # Fixtures that several folders share. What needs no ROS, or no torch, is tested without them.
 pytest_plugins = ["fixtures.graph"]
-if importlib.util.find_spec("torch"):
-    pytest_plugins += ["fixtures.checkpoints", "fixtures.engines"]
+TORCH_FIXTURES = ["fixtures.checkpoints", "fixtures.engines"]
+if TORCH := importlib.util.find_spec("torch") is not None:
+    pytest_plugins += TORCH_FIXTURES
 if not all(importlib.util.find_spec(name) for name in ("rclpy", "mobilevlm_msgs")):
     collect_ignore_glob = ["*/test_node_*.py", "client/*", "ros/test_spin.py", "demo/test_run.py"]
+
+
+# A robot has no torch, and tests too (`colcon test`): what needs it is skipped there.
+NO_TORCH = "torch is not installed (pip install torch)"
+
+
+def no_torch_here() -> None:
+    pytest.skip(NO_TORCH)
+
+
+for plugin in [] if TORCH else TORCH_FIXTURES:
+    source = Path(__file__).parent.joinpath(*plugin.split(".")).with_suffix(".py").read_text()
+    for found in re.finditer(r"^@pytest\.fixture.*\ndef (\w+)", source, re.MULTILINE):
+        globals()[found[1]] = pytest.fixture(no_torch_here, name=found[1])
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    report = (yield).get_result()
+    missing = re.search(r"No module named 'torch'|import of torch halted", str(report.longrepr))
+    if not TORCH and report.failed and missing:
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), 1, f"Skipped: {NO_TORCH}")
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ def installed(description: Callable[[str], Any]) -> None:
     packages = pytest.importorskip("ament_index_python.packages")
     try:
         packages.get_package_share_directory("mobilevlm_ros")
-    except packages.PackageNotFoundError:
+    except (LookupError, OSError):  # OSError: no ROS is sourced
         pytest.skip("mobilevlm_ros is not installed where ros2 launch would find it")
 
 
