@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mobilevlm_ros.engine.manifest_check import find_problem
 from mobilevlm_ros.errors import BundleError
 from mobilevlm_ros.files.kinds import COUNT, COUNTS, NUMBER, OBJECT, TEXT, TEXT_OBJECT, Kind
 from mobilevlm_ros.files.small_file import LFS_ADVICE, LFS_POINTER
@@ -109,6 +110,8 @@ class Manifest:
             if text.startswith(LFS_POINTER.decode()):
                 raise BundleError(f"{where} cannot be read: {LFS_ADVICE}") from error
             raise BundleError(f"{where} is not JSON ({error}); build the bundle again") from error
+        if not _is_text(data):
+            raise BundleError(f"{where} holds characters that are none; build the bundle again")
         if not OBJECT.fits(data):
             raise BundleError(f"{where} is not a bundle manifest; build the bundle again")
         version = data.pop("schema_version", None)
@@ -128,7 +131,19 @@ class Manifest:
                     f"{where}: {entry.name} is missing or wrong, expected {kind.name}; build the bundle again"
                 )
             values[entry.name] = tuple(value) if isinstance(value, list) else value
-        return cls(**values)
+        manifest = cls(**values)
+        if problem := find_problem(manifest):
+            raise BundleError(f"{where}: {problem}; build the bundle again")
+        return manifest
+
+
+def _is_text(data: object) -> bool:
+    """Whether all strings can be printed and sent: JSON may hold halves of surrogate pairs."""
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return False
+    return True
 
 
 def _is_files(value: Any) -> bool:

@@ -112,6 +112,16 @@ def _is_readable(kind: gguf.GGMLQuantizationType) -> bool:
     return True
 
 
+_MANY_FIELDS, _MANY_TENSORS, _MANY_ELEMENTS = 4096, 1 << 16, 400_000
+"""Of metadata, tensors and elements of arrays. A MobileLLaMA has about 30, 220 and 96 000; each element costs
+the library 50 microseconds and half a kilobyte."""
+
+
+def _check_count(count: int, limit: int, what: str) -> None:
+    if count > limit:
+        raise ValueError(f"it tells of {int(count)} {what}, more than the {limit} that a MobileVLM can have")
+
+
 class _UnknownType(ValueError):
     """A tensor's type has no meaning to gguf."""
 
@@ -130,6 +140,21 @@ class _Reader(gguf.GGUFReader):
                     f"{version('gguf')} does not know; install a newer gguf, or {_ADVICE}"
                 ) from error
         super()._build_tensors(start_offs, fields)
+
+    def _build_fields(self, offs: int, count: int) -> int:
+        self._elements = 0
+        _check_count(count, _MANY_FIELDS, "metadata")
+        return super()._build_fields(offs, count)
+
+    def _build_tensor_info(self, offs: int, count: int) -> tuple[int, list[gguf.ReaderField]]:
+        _check_count(count, _MANY_TENSORS, "tensors")
+        return super()._build_tensor_info(offs, count)
+
+    def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+        if raw_type == gguf.GGUFValueType.ARRAY:
+            self._elements += int(self._get(orig_offs + 4, np.uint64)[0])  # behind the elements' type
+            _check_count(self._elements, _MANY_ELEMENTS, "elements of arrays in its metadata")
+        return super()._get_field_parts(orig_offs, raw_type)
 
     def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> NDArray[Any]:
         end = int(offset) + int(count) * np.dtype(dtype).itemsize

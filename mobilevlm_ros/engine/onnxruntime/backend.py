@@ -24,6 +24,7 @@ from mobilevlm_ros.engine.bundle import (
 from mobilevlm_ros.engine.checks import check_finite, check_pixels
 from mobilevlm_ros.engine.embedding_table import read_embedding_table
 from mobilevlm_ros.engine.interfaces import LanguageEngine, VisionEngine
+from mobilevlm_ros.engine.onnxruntime.graph_check import check_decoder, check_vision
 from mobilevlm_ros.engine.onnxruntime.language import OrtLanguage
 from mobilevlm_ros.engine.onnxruntime.session import open_bundle_session
 from mobilevlm_ros.errors import EngineError, MobileVLMError
@@ -38,6 +39,7 @@ def load(bundle: Bundle, *, threads: int = 0, spin: bool = False) -> tuple[Visio
     """Engines on the CPU. Raises EngineError, BundleError."""
     language = load_language(bundle, threads=threads, spin=spin)
     vision = _open(bundle, VISION, session_options(threads, spin))
+    check_vision(vision, bundle.manifest)
     return OrtVision(vision, bundle.manifest), language
 
 
@@ -47,6 +49,7 @@ def load_language(bundle: Bundle, *, threads: int = 0, spin: bool = False) -> Or
     files = bundle.manifest.files
     trees = DECODER_TREE in files and _version(onnxruntime.__version__) >= _LEAST_FOR_TREES
     decoder = _open(bundle, DECODER_TREE if trees else DECODER, session_options(threads, spin))
+    check_decoder(decoder, bundle.manifest)
     prefill = None
     if PREFILL in files:
         prefill = _open(bundle, PREFILL_TREE if trees else PREFILL, session_options(threads, spin))
@@ -131,4 +134,4 @@ def _check_version(manifest: Manifest) -> None:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdecimal() and len(part) < 6)

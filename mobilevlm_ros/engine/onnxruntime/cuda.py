@@ -22,6 +22,7 @@ from mobilevlm_ros.engine.cuda.runtime import Cuda
 from mobilevlm_ros.engine.embedding_table import read_embedding_table
 from mobilevlm_ros.engine.interfaces import LanguageEngine, VisionEngine
 from mobilevlm_ros.engine.onnxruntime.backend import OrtVision, session_options
+from mobilevlm_ros.engine.onnxruntime.graph_check import check_decoder, check_vision
 from mobilevlm_ros.engine.onnxruntime.session import open_bundle_session
 from mobilevlm_ros.errors import BundleError, DeviceLost, DeviceMemoryError, EngineError
 
@@ -53,6 +54,8 @@ def load(
     memory: Memory = Cuda() if device == "cuda" else HostMemory()
     names = (VISION_HALF, DECODER_HALF)
     sessions = [_open(bundle, name, session_options(threads, spin), device) for name in names]
+    check_vision(sessions[0], bundle.manifest)
+    check_decoder(sessions[1], bundle.manifest)
     vision = OrtVision(sessions[0], bundle.manifest)
     language = OrtCudaLanguage(sessions[1], read_embedding_table(bundle), bundle.manifest, memory, device)
     _try(vision, language)
