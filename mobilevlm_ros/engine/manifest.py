@@ -131,10 +131,9 @@ class Manifest:
                     f"{where}: {entry.name} is missing or wrong, expected {kind.name}; build the bundle again"
                 )
             values[entry.name] = tuple(value) if isinstance(value, list) else value
-        manifest = cls(**values)
-        if problem := find_problem(manifest):
+        if problem := find_problem(values):
             raise BundleError(f"{where}: {problem}; build the bundle again")
-        return manifest
+        return cls(**values)
 
 
 def _is_text(data: object) -> bool:

@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from mobilevlm_ros.processing.prompt_template import TEMPLATES
-
-if TYPE_CHECKING:
-    from mobilevlm_ros.engine.manifest import Manifest
 
 _LARGEST = 1 << 24
 """No size or count of a model reaches this."""
 _LARGEST_IMAGE = 4096  # pixels of a side
 _LONGEST_NAME = 200  # characters
 _MANY_STOPS = 1000
+_HOTTEST = 100
 _DEEPEST = 32
 """Levels of what is kept as it is; our own has four."""
 _SIZES = (
@@ -31,23 +30,27 @@ _SIZES = (
 )
 
 
-def find_problem(manifest: Manifest) -> str:
-    """What cannot be, in words that go behind 'bundle.json: '; empty for a manifest that can be."""
+def find_problem(values: Mapping[str, Any]) -> str:
+    """What cannot be, in words that go behind 'bundle.json: '; empty for a manifest that can be.
+
+    `values` are a manifest's fields, each of its type.
+    """
     for name in _SIZES:
-        if not 0 < getattr(manifest, name) < _LARGEST:
+        if not 0 < values[name] < _LARGEST:
             return f"{name} is no size of a model"
-    if manifest.image_size > _LARGEST_IMAGE:
+    if values["image_size"] > _LARGEST_IMAGE:
         return f"image_size is more than {_LARGEST_IMAGE} pixels"
-    if not 0 < len(manifest.name) <= _LONGEST_NAME or not manifest.name.isprintable():
+    if not 0 < len(values["name"]) <= _LONGEST_NAME or not values["name"].isprintable():
         return f"name is empty, longer than {_LONGEST_NAME} characters, or not printable"
-    if manifest.template not in TEMPLATES:
+    if values["template"] not in TEMPLATES:
         return f"template is none of {', '.join(TEMPLATES)}"
-    if len(manifest.stop_ids) > _MANY_STOPS or any(i >= manifest.vocab_size for i in manifest.stop_ids):
+    stops = values["stop_ids"]
+    if len(stops) > _MANY_STOPS or any(i >= values["vocab_size"] for i in stops):
         return "stop_ids are not token ids of the vocabulary"
-    if not (math.isfinite(manifest.temperature) and 0 <= manifest.temperature <= 100):
-        return "temperature is not between 0 and 100"
+    if not (0 <= values["temperature"] <= _HOTTEST and math.isfinite(values["temperature"])):
+        return f"temperature is not between 0 and {_HOTTEST}"
     for name in ("model", "precision", "quality"):
-        if _is_deeper(getattr(manifest, name), _DEEPEST):
+        if _is_deeper(values.get(name, {}), _DEEPEST):
             return f"{name} is nested deeper than {_DEEPEST} levels"
     return ""
 

@@ -37,8 +37,7 @@ def read_json(
             raise error(f"{path} does not exist; {remedy}")
         content = read_small_file(path.absolute(), _LARGEST_FILE, "JSON file")
         if content.startswith(LFS_POINTER):
-            message = f"{path} cannot be read: {LFS_ADVICE}"
-            raise CheckpointError(message)
+            raise ConfigurationError(f"{path} cannot be read: {LFS_ADVICE}")
         data = json.loads(content.decode())
     except ConfigurationError as problem:
         raise error(str(problem)) from problem

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -48,6 +49,19 @@ def read_small_file(path: str | Path, limit: int, what: str) -> bytes:
     if len(content) > limit:
         raise ConfigurationError(f"{what} {path} has more than {limit} bytes: is it the right one?")
     return content
+
+
+def regular(path: str | Path, limit: int | None = None) -> Path:
+    """The path itself, to be opened as usual.
+
+    Raises OSError for a pipe or a device, which may never end, and for a file of more than `limit` bytes.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file; name one that is")
+    if limit is not None and status.st_size > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit} bytes: is it the right one?")
+    return Path(path)
 
 
 def is_within(path: str, directories: Iterable[str | Path]) -> bool:

@@ -16,6 +16,10 @@ import yaml
 
 from mobilevlm_ros.errors import RecipeError
 from mobilevlm_ros.files.kinds import KINDS, OBJECT
+from mobilevlm_ros.files.small_file import regular
+from mobilevlm_ros.files.yaml_errors import yaml_reason
+
+_LARGEST = 1 << 20  # bytes of the file
 
 RECIPE = "recipe.yaml"
 """The recipe's file in a run folder."""
@@ -146,11 +150,13 @@ class Recipe:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a recipe file. Raises RecipeError."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.safe_load(regular(path, _LARGEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"the recipe {path} does not exist; the paper's are in recipes/") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"the recipe {path} cannot be read: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise RecipeError(f"the recipe {path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise RecipeError(f"the recipe {path} cannot be read: {yaml_reason(error)}") from error
     if not OBJECT.fits(data):
         raise RecipeError(f"the recipe {path} holds no settings; see docs/training.md")
     settings: dict[str, Any] = data

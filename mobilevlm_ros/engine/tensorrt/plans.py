@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mobilevlm_ros.engine.cuda.device import Gpu
 from mobilevlm_ros.files.atomic import new_file, remove_file
+from mobilevlm_ros.files.small_file import regular
 from mobilevlm_ros.files.user_cache import user_cache
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class PlanCache:
         """The plan, or None (with a log line) when there is none that fits."""
         path = self.path(name, key)
         try:
-            content = path.read_bytes()
+            content = regular(path).read_bytes()
         except FileNotFoundError:
             logger.info("no plan of %s for TensorRT %s on %s yet", name, key.tensorrt, key.gpu)
             return None

@@ -10,6 +10,9 @@ from typing import Any
 
 from mobilevlm_ros.errors import EvaluationError
 from mobilevlm_ros.files.kinds import KINDS, OBJECT, kind_of
+from mobilevlm_ros.files.small_file import regular
+
+_LARGEST = 4 << 30  # bytes of the file
 
 
 def find(folder: Path, *names: str) -> Path:
@@ -35,7 +38,7 @@ def listing(folder: Path, most: int = 8) -> str:
 def lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number from 1, object) of a .jsonl file; empty lines are skipped. Raises EvaluationError."""
     try:
-        with path.open("rb") as stream:
+        with regular(path).open("rb") as stream:
             for number, raw in enumerate(stream, 1):
                 if raw.strip():
                     yield number, _object(raw, f"{path}, line {number}")
@@ -58,7 +61,7 @@ def _object(raw: bytes, where: str) -> dict[str, Any]:
 def document(path: Path) -> Any:
     """A whole JSON file. Raises EvaluationError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(regular(path, _LARGEST).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise EvaluationError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -28,6 +28,7 @@ from mobilevlm_ros.evaluation.benchmarks.types import (
     Score,
     mean_metric,
 )
+from mobilevlm_ros.files.small_file import regular
 
 FILES = ("mmbench_dev_en_20231003.tsv", "mmbench_dev_20230712.tsv")
 ROTATION = 1_000_000
@@ -91,7 +92,7 @@ def load(folder: Path) -> Dataset:
 def _table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     csv.field_size_limit(sys.maxsize)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with regular(path).open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, delimiter="\t")
             lacking = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
             if lacking:

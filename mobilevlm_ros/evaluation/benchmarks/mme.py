@@ -25,6 +25,9 @@ from mobilevlm_ros.evaluation.benchmarks.types import (
     Score,
     summed_metric,
 )
+from mobilevlm_ros.files.small_file import regular
+
+_LARGEST = 64 << 20  # bytes of the file
 
 QUESTIONS = "llava_mme.jsonl"
 RELEASE = "MME_Benchmark_release_version"
@@ -87,7 +90,7 @@ def _labels(task: Path) -> dict[tuple[str, str], str]:
     labels = {}
     for file in sorted(folder.glob("*.txt")):
         try:
-            text = file.read_text(encoding="utf-8")
+            text = regular(file, _LARGEST).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise EvaluationError(f"{file} cannot be read: {error}") from error
         for number, line in enumerate(text.splitlines(), 1):

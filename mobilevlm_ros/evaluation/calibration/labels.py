@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from mobilevlm_ros.errors import ImageError, OptionError
 from mobilevlm_ros.evaluation.nano.exam import exam
 from mobilevlm_ros.files.kinds import TEXT, TEXTS
+from mobilevlm_ros.files.small_file import regular
 from mobilevlm_ros.processing.image_file import read_picture
 from mobilevlm_ros.simulation.questions import PLACES
 from mobilevlm_ros.simulation.scene import LIGHT_STATES, PAINTS
+
+_LARGEST = 256 << 20  # bytes of the file
 
 FIRST_CALIBRATION_SEED = 7_000_000
 """Of the scenes; those of training, examination and comparison lie below."""
@@ -72,7 +75,9 @@ def from_file(path: Path) -> Iterator[Label]:
     names the line, and ImageError.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:  # spreadsheets put a mark in front
+        with regular(path, _LARGEST).open(
+            encoding="utf-8-sig", newline=""
+        ) as stream:  # spreadsheets put a mark in front
             is_csv = path.suffix.lower() == ".csv"
             rows: Iterator[Any] = iter(csv.DictReader(stream)) if is_csv else iter(stream)
             for number, row in enumerate(rows, 1):

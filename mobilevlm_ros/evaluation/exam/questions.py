@@ -12,6 +12,9 @@ from typing import Any
 
 from mobilevlm_ros.errors import EvaluationError
 from mobilevlm_ros.files.kinds import LIST, NUMBER, OBJECT, TEXT
+from mobilevlm_ros.files.small_file import regular
+
+_LARGEST = 256 << 20  # bytes of the file
 
 FIELDS = "image (or several), question, and answer, answers or choices with answer; id and tags as you like"
 
@@ -72,7 +75,7 @@ def read_exam(path: Path, images: Path | None = None) -> list[ExamQuestion]:
 
 def _rows(path: Path) -> Sequence[Any]:
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark in front
+        text = regular(path, _LARGEST).read_text(encoding="utf-8-sig")  # spreadsheets put a mark in front
         if path.suffix.lower() == ".csv":
             return list(csv.DictReader(text.splitlines(keepends=True)))
         if path.suffix.lower() == ".jsonl":

@@ -14,6 +14,7 @@ import yaml
 from mobilevlm_ros.errors import ConfigurationError, QuestionError
 from mobilevlm_ros.files.kinds import FLAG, LIST, NUMBER, TEXT
 from mobilevlm_ros.files.small_file import read_small_file
+from mobilevlm_ros.files.yaml_errors import yaml_reason
 from mobilevlm_ros.inference.types import Request
 from mobilevlm_ros.inference.validate import MAX_QUESTION, check_choices, check_system_prompt, clean_text
 
@@ -116,7 +117,7 @@ def parse_monitors(content: bytes, name: str = "monitors.yaml") -> list[Monitor]
     try:
         root = yaml.compose(content.decode("utf-8"), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = _reason(error)  # never a line of the file, which may be another one by mistake
+        reason = yaml_reason(error)  # never a line of the file, which may be another one by mistake
         raise ConfigurationError(f"monitors file {name} is not YAML: {reason}") from error
     reader = _Reader(name)
     if root is None:
@@ -134,13 +135,6 @@ def parse_monitors(content: bytes, name: str = "monitors.yaml") -> list[Monitor]
         if count > 1:
             raise reader.error(entries, f"{count} monitors are called {repeated!r}: give each its own name")
     return monitors
-
-
-def _reason(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
-        return f"{type(error).__name__} while it was read"
-    return f"line {mark.line + 1}, column {mark.column + 1} cannot be read as `field: value` lines or a list"
 
 
 class _Reader:

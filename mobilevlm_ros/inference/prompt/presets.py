@@ -11,9 +11,17 @@ from typing import Any
 import yaml
 
 from mobilevlm_ros.errors import ConfigurationError, OptionError, QuestionError
+from mobilevlm_ros.files.small_file import read_small_file
+from mobilevlm_ros.files.yaml_errors import yaml_reason
 from mobilevlm_ros.inference.validate import check_system_prompt
 
 MAX_PRESETS = 64
+MAX_BYTES = 1 << 20
+"""Of a presets file."""
+
+
+class _Twice(yaml.constructor.ConstructorError):
+    pass
 
 
 class _Loader(yaml.SafeLoader):
@@ -23,9 +31,7 @@ class _Loader(yaml.SafeLoader):
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for name in names:
             if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{name!r} is there twice", node.start_mark
-                )
+                raise _Twice(None, None, f"{name[:40]!r} is there twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -49,12 +55,16 @@ def load_presets(path: str | Path) -> dict[str, Preset]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_small_file(path, MAX_BYTES, "presets file").decode("utf-8")
         content = yaml.load(text, _Loader)  # nosec B506
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"presets file {path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"presets file {path} cannot be read: it is no UTF-8 text") from error
+    except ConfigurationError:
+        raise
+    except _Twice as error:
+        raise ConfigurationError(f"presets file {path} is not YAML: {error.problem}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date like 2026-99-99 is a ValueError
-        raise ConfigurationError(f"presets file {path} is not YAML: {error}") from error
+        raise ConfigurationError(f"presets file {path} is not YAML: {yaml_reason(error)}") from error
     presets = content.get("presets") if isinstance(content, dict) else None
     if not isinstance(presets, dict) or set(content) != {"presets"}:
         raise ConfigurationError(
@@ -68,7 +78,7 @@ def load_presets(path: str | Path) -> dict[str, Preset]:
 
 
 def _preset(path: Path, name: Any, fields: Any) -> Preset:
-    where = f"preset {name!r} in {path}"
+    where = f"preset {str(name)[:40]!r} in {path}"
     if not isinstance(name, str) or not name:
         raise ConfigurationError(f"{where}: a name must be text; put it in quotes")
     if not isinstance(fields, dict) or "system_prompt" not in fields:
@@ -76,7 +86,7 @@ def _preset(path: Path, name: Any, fields: Any) -> Preset:
     unknown = set(fields) - {"system_prompt", "description"}
     if unknown:
         raise ConfigurationError(
-            f"{where} has the unknown field {sorted(map(str, unknown))[0]!r}: "
+            f"{where} has the unknown field {sorted(map(str, unknown))[0][:40]!r}: "
             "use `system_prompt` and `description`"
         )
     for field, value in fields.items():

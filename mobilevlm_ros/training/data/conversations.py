@@ -16,6 +16,7 @@ from typing import Any
 
 from mobilevlm_ros.errors import DataError
 from mobilevlm_ros.files.kinds import LIST, OBJECT, TEXT, TEXTS, kind_of
+from mobilevlm_ros.files.small_file import regular
 from mobilevlm_ros.processing.prompt_template import IMAGE_PLACEHOLDER
 
 ROLES = ("human", "gpt")
@@ -132,10 +133,10 @@ def gather_images(sample: Sample) -> list[tuple[str, str]]:
 def _records(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         if path.suffix == ".jsonl":
-            with path.open(encoding="utf-8") as lines:
+            with regular(path).open(encoding="utf-8") as lines:
                 yield from _lines(lines)
             return
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(regular(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; give a .json or .jsonl file of conversations") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from mobilevlm_ros.errors import DataError
 from mobilevlm_ros.files.atomic_directory import DirectoryKind, new_directory
+from mobilevlm_ros.files.small_file import regular
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 from mobilevlm_ros.training.data.batch import Item
 
@@ -30,7 +31,7 @@ _SHARD = DirectoryKind("folder of tokens", lambda path: None)  # never replaced
 def read_documents(path: Path) -> Iterator[str]:
     """Texts of a .txt file (documents apart by blank lines) or a .jsonl file ("text"). Raises DataError."""
     try:
-        with path.open(encoding="utf-8") as lines:
+        with regular(path).open(encoding="utf-8") as lines:
             if path.suffix == ".jsonl":
                 yield from _json_texts(path, lines)
                 return
