@@ -78,7 +78,7 @@ def load_presets(path: str | Path) -> dict[str, Preset]:
 
 
 def _preset(path: Path, name: Any, fields: Any) -> Preset:
-    where = f"preset {str(name)[:40]!r} in {path}"
+    where = f"preset {repr(name)[:42]} in {path}"
     if not isinstance(name, str) or not name:
         raise ConfigurationError(f"{where}: a name must be text; put it in quotes")
     if not isinstance(fields, dict) or "system_prompt" not in fields:
