@@ -274,3 +274,16 @@ def test_any_bytes_give_a_picture_or_an_image_error(start: bytes, rest: bytes) -
         decode_image(start + rest)
     except ImageError:
         return
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_few_bits_in_sixteen_are_not_answered_as_black(bits: int, channels: int) -> None:
+    shape = (32, 32) if channels == 1 else (32, 32, channels)
+    samples = np.random.default_rng(0).integers(0, 1 << bits, shape).astype(np.uint16)
+    data = cv2.imencode(".png", samples)[1].tobytes()
+    if bits <= 12:
+        with pytest.raises(ImageError, match=r"photo\.png is nearly black: .* less than 12 of 16 bits"):
+            decode_image(data, "photo.png")
+    else:
+        assert decode_image(data).max() == (1 << bits - 8) - 1

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.processing.image_formats import exif
 from mobilevlm_ros.processing.image_formats.header import ImageHeader, damaged, truncated, unsupported
 
@@ -53,9 +54,27 @@ def read_header(data: bytes) -> ImageHeader:
     return ImageHeader(width, height, end, turn, width * height, data[25] == 0)
 
 
+_DEPTH_AT = 24  # of the byte in IHDR that tells the bits of a sample
+_DARK = 16
+"""A picture of 16 bits whose upper 8 all lie below is nearly black."""
+
+
 def decode(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
-    """BGR u8[H, W, 3] as stored; 16 bits keep their upper 8. Raises ImageError."""
-    return np.asarray(_decode(data, cv2.IMREAD_COLOR), np.uint8)
+    """BGR u8[H, W, 3] as stored; 16 bits keep their upper 8.
+
+    Raises ImageError, also for 10 or 12 bits in 16: all that the model would see is black.
+    """
+    pixels = np.asarray(_decode(data, cv2.IMREAD_COLOR), np.uint8)
+    if (
+        data[_DEPTH_AT] == 16
+        and int(pixels.max(initial=0)) < _DARK
+        and _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH).any()  # black throughout is black
+    ):
+        raise ImageError(
+            "is nearly black: its samples use less than 12 of 16 bits; stretch them to 16 bits, or save it "
+            "with 8"
+        )
+    return pixels
 
 
 def decode_grey(data: bytes, header: ImageHeader) -> NDArray[np.uint8] | NDArray[np.uint16]:
