@@ -21,9 +21,10 @@ HUNG = 70
 LONGEST_PERIOD = 5.0
 """Seconds between two looks, at most; else a quarter of the limit."""
 
-LAST_RESORT = 1.5
+LAST_RESORT = 5.0
 """Times the limit after which faulthandler ends a process whose Python can run no thread at all (native code
-that holds the interpreter's lock); the exit code is 1 then.
+that holds the interpreter's lock); the exit code is 1 then. Unlike our thread, it cannot tell that from a
+process that was stopped or a container that was frozen for so long, hence the patience.
 """
 
 

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -13,19 +14,23 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
-from mobilevlm_msgs.msg import Status
+from mobilevlm_msgs.msg import MonitorState, Status
 from mobilevlm_msgs.srv import ReloadBundle
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from mobilevlm_ros.client import AskImageClient
 from mobilevlm_ros.errors import EngineError
 from mobilevlm_ros.nodes import mobilevlm_node, name_watch
 from mobilevlm_ros.nodes.services import reload_server
+from mobilevlm_ros.ros.image_messages import image_message
 
 LIMIT = 60.0
 PICTURE = np.full((16, 16, 3), 90, np.uint8)
+MONITORS = Path(__file__).parents[2] / "config" / "monitors.yaml"
 
 
 class Panic(BaseException):
@@ -55,13 +60,16 @@ class Breaks:
             yield "word "
         raise self._fault
 
+    steps_many = steps
+
 
 class InProcess:
     """The node, spun by a thread of its own, and a client."""
 
     def __init__(self, bundle: Path) -> None:
         own = ["-r", "__ns:=/faulty"]  # other tests' nodes serve /ask_image
-        rclpy.init(args=["--ros-args", *own, "-p", f"bundle:={bundle}", "-p", "threads:=1"])
+        monitors = ["-p", f"monitors_file:={MONITORS}"]
+        rclpy.init(args=["--ros-args", *own, "-p", f"bundle:={bundle}", "-p", "threads:=1", *monitors])
         self.node = mobilevlm_node.MobileVLMNode("faulty")
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
@@ -111,6 +119,39 @@ def test_a_broken_engine_is_a_status_and_the_next_question_is_answered(
     assert running.model.scheduler.faults == faults + (not isinstance(fault, EngineError))
     running.model.loaded = good
     assert running.status().ok
+
+
+@pytest.mark.parametrize("fault", [EngineError("the GPU is gone"), MemoryError(), Panic("index")], ids=repr)
+def test_an_engine_that_breaks_in_a_batch_of_monitors_makes_all_unknown_and_they_come_back(
+    running: InProcess, fault: BaseException
+) -> None:
+    node = running.client.node
+    heard: list[MonitorState] = []
+    # Volatile: what was told before is another test's.
+    listener = node.create_subscription(MonitorState, "/faulty/faulty/monitors", heard.append, 50)
+    publisher = node.create_publisher(Image, "/faulty/image", 2)
+    good, faults = running.model.loaded, running.model.scheduler.faults
+
+    def until(told: Callable[[MonitorState], bool]) -> None:
+        heard.clear()
+        end = monotonic() + LIMIT
+        while {state.name for state in heard if told(state)} != {"person", "path_blocked", "red_light"}:
+            assert monotonic() < end, [(state.name, state.status) for state in heard]
+            header = Header(stamp=node.get_clock().now().to_msg(), frame_id="optical")
+            publisher.publish(image_message(np.full((48, 64, 3), 90, np.uint8), header))
+            running.client.spin(0.1)
+
+    until(lambda state: state.status.code == Status.OK)
+    broken = Breaks(good.assistant, fault, 1)
+    running.model.loaded = replace(good, assistant=broken)  # type: ignore[arg-type]
+    until(lambda state: state.status.code in (Status.ENGINE_ERROR, Status.INTERNAL_ERROR))
+    assert all(math.isnan(s.probability) for s in heard if s.status.code != Status.OK)
+    assert running.model.scheduler.faults > faults or isinstance(fault, EngineError)
+    running.model.loaded = good
+    until(lambda state: state.status.code == Status.OK)
+    assert running.status().ok
+    node.destroy_publisher(publisher)
+    node.destroy_subscription(listener)
 
 
 def test_a_panic_while_a_bundle_is_loaded_keeps_the_old_one(

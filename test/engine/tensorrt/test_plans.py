@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 
 import pytest
 from hypothesis import given
@@ -90,3 +91,26 @@ def test_plans_lie_in_the_bundle_where_they_can(tmp_path, monkeypatch):
     assert PlanCache.beside(tmp_path).folder == tmp_path / FOLDER
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert str(PlanCache.beside(tmp_path / "absent").folder) == "/somewhere/mobilevlm_ros/plans"
+
+
+def _share(folder, number, wrong):
+    cache = PlanCache(folder)
+    for name in [f"{index % 5}.onnx" for index in range(60)]:
+        plan = cache.get(name, KEY, lambda name=name: PLAN + name.encode())
+        if plan != PLAN + name.encode():
+            wrong.put((number, name))
+
+
+def test_two_nodes_may_share_a_cache(tmp_path):
+    context = multiprocessing.get_context("fork")
+    wrong = context.Queue()
+    both = [context.Process(target=_share, args=(tmp_path / "plans", number, wrong)) for number in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0] and wrong.empty()
+    assert sorted({path.suffix for path in (tmp_path / "plans").iterdir()}) == [
+        ".plan"
+    ]  # nothing half-written
+    assert len(list((tmp_path / "plans").iterdir())) == 5
