@@ -160,9 +160,10 @@ class _Connection:
             }
         try:
             ray.init(logging_level="error", log_to_driver=False, **where)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        except Exception as error:  # of all kinds, a bare Exception where starting takes too long
+            said = " ".join(str(error).split())
             raise OptionError(
-                f"--ray {self._cluster.address}: no cluster answers there ({error}): start one with "
+                f"--ray {self._cluster.address}: no cluster answers there ({said[:300]}): start one with "
                 "`ray start --head`, or give `local`"
             ) from error
 
