@@ -139,6 +139,7 @@ def run_jobs(args: argparse.Namespace, bags: Sequence[Path], make: Maker, model_
     from mobilevlm_ros.bags.output.places import outputs
     from mobilevlm_ros.bags.running.answering import Answerer
     from mobilevlm_ros.bags.running.run import run
+    from mobilevlm_ros.bags.running.summary import Summary
 
     kind = args.kind
     targets: dict[Path, Path] = {}
@@ -151,9 +152,11 @@ def run_jobs(args: argparse.Namespace, bags: Sequence[Path], make: Maker, model_
             raise OptionError("--ray needs -o: results come in no order, and a run must be able to go on")
         cluster = Cluster(args.ray, args.workers, args.worker_gpus)
         summaries = run_on_ray(targets, make, cluster, overwrite=args.overwrite, quiet=args.quiet)
-        _plot_files(args, targets)
+        for told in summaries:
+            if not told.error:
+                _plot_file(args, Path(told.bag), Path(told.output))
         return _tell(args, summaries)
-    summaries, failed = [], False
+    summaries = []
     for bag in bags:
         output = targets.get(bag)
         plot = _plot(args, bag, output)
@@ -172,13 +175,12 @@ def run_jobs(args: argparse.Namespace, bags: Sequence[Path], make: Maker, model_
         except MobileVLMError as error:
             if len(bags) == 1:
                 raise
-            failed = True
-            print(f"mobilevlm: error: {error}", file=sys.stderr)
+            summaries.append(Summary(str(bag), str(output or ""), kind, error=str(error)))
             continue
         if plot is not None and not summary.already_done:
             plot.write()
         summaries.append(summary)
-    return _tell(args, summaries) or int(failed)
+    return _tell(args, summaries)
 
 
 class _Listener:
@@ -224,22 +226,25 @@ def _plot(args: argparse.Namespace, bag: Path, output: Path | None) -> Any:
     return ProbabilityPlot(path, overwrite=args.overwrite)
 
 
-def _plot_files(args: argparse.Namespace, targets: dict[Path, Path]) -> None:
+def _plot_file(args: argparse.Namespace, bag: Path, output: Path) -> None:
     from mobilevlm_ros.bags.output.files import lines_path
     from mobilevlm_ros.bags.records import read_records
 
-    for bag, output in targets.items():
-        plot = _plot(args, bag, output)
-        if plot is not None:
-            plot.write(read_records(lines_path(output)))
+    plot = _plot(args, bag, output)
+    if plot is not None:
+        plot.write(read_records(lines_path(output)))
 
 
 def _tell(args: argparse.Namespace, summaries: Sequence[Summary]) -> int:
-    """The summary: on stdout, but where that holds the records."""
+    """The summary: on stdout, but where that holds the records. Returns the exit status."""
+    failed = [summary for summary in summaries if summary.error]
+    for summary in failed:
+        print(f"mobilevlm: error: {summary.error}", file=sys.stderr)
     if args.json and args.output is not None:
         print(json.dumps({"recordings": [summary.as_dict() for summary in summaries]}, ensure_ascii=False))
-        return 0
+        return int(bool(failed))
     stream = sys.stderr if args.output is None else sys.stdout
     for summary in summaries:
-        print("\n".join(summary.lines()), file=stream)
-    return 0
+        if not summary.error:
+            print("\n".join(summary.lines()), file=stream)
+    return int(bool(failed))

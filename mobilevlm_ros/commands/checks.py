@@ -31,6 +31,7 @@ SERVING = {
 
 EXTRAS = {
     "typed": ("llguidance",),
+    "bags": ("rosbags", "mcap"),
     "build": ("torch", "onnx", "safetensors", "huggingface_hub", "gguf"),
 }
 """Extra to the modules that it brings, as setup.cfg has them."""

@@ -194,6 +194,20 @@ def test_killed_and_started_again_nothing_is_lost_or_done_twice(
     assert "complete already" in capsys.readouterr().out
 
 
+def test_killed_between_the_two_files(demo: Path, tmp_path: Path, nano: Path) -> None:
+    output = tmp_path / "o.mcap"
+    words = ("caption-bag", demo, "--every", 4, "-o", output)
+    assert run(*words) == 0
+    lines, whole = output.with_suffix(".jsonl"), output.read_bytes()
+    output.unlink()  # its JSON Lines are there, and it is not
+    assert run(*words) == 0
+    assert output.read_bytes() == whole
+    output.unlink()
+    lines.write_text("a user's own\n")
+    assert run(*words) == 1
+    assert lines.read_text() == "a user's own\n"
+
+
 def test_a_full_disk_is_said_and_work_goes_on_later(demo: Path, tmp_path: Path, nano: Path) -> None:
     output = tmp_path / "o.mcap"
 
@@ -234,6 +248,10 @@ def test_what_is_refused(demo: Path, tmp_path: Path, nano: Path, capsys: Any) ->
     assert "already exists" in refused("caption-bag", demo, "-o", output)
     assert output.read_text() == "a user's own"
     output.unlink()
+    before = demo.read_bytes()
+    assert "another output" in refused("caption-bag", demo, "-o", demo, "--overwrite")
+    assert demo.read_bytes() == before
+    assert ".mcap" in refused("caption-bag", demo, "-o", tmp_path / "o.jsonl")
     # Another job's work in progress, that of another release, and one that is being done.
     journal = output.with_name(output.name + SUFFIX)
     Journal(output, {"kind": "other"}).close()

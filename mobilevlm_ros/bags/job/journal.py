@@ -30,6 +30,11 @@ _SYNC_PERIOD = 2.0
 """Seconds after which the disk has what was written: more is lost only if the machine fails."""
 
 
+def journal_path(output: Path) -> Path:
+    """Beside the output that it is for."""
+    return output.with_name(output.name + SUFFIX)
+
+
 class Journal:
     """See above. A context manager.
 
@@ -44,7 +49,7 @@ class Journal:
     """
 
     def __init__(self, output: Path, job: dict[str, Any], *, anew: bool = False) -> None:
-        self.path = output.with_name(output.name + SUFFIX)
+        self.path = journal_path(output)
         self._stream = _locked(self.path)
         self._offsets = array("q")  # of entries, by their order in the file
         self._numbers = array("q")

@@ -14,7 +14,8 @@ from mcap.reader import make_reader
 from mobilevlm_ros.bags.job.job import Job
 from mobilevlm_ros.bags.messages import TOPICS, TYPES, MonitorSettings, serialize
 from mobilevlm_ros.bags.output.mcap_writer import McapWriter
-from mobilevlm_ros.bags.records import SUFFIX, Record, to_line
+from mobilevlm_ros.bags.records import SUFFIX, Record, read_records, to_line
+from mobilevlm_ros.errors import BagError
 from mobilevlm_ros.files.atomic import check_file, new_file
 
 METADATA = "mobilevlm"
@@ -28,10 +29,10 @@ def lines_path(output: Path) -> Path:
     return output.with_suffix(SUFFIX)
 
 
-def check_outputs(output: Path, overwrite: bool) -> None:
+def check_outputs(output: Path, job: Job, overwrite: bool) -> None:
     """Raises OutputError when something is there that may not be replaced."""
-    for path in (output, lines_path(output)):
-        check_file(path, overwrite=overwrite)
+    check_file(lines_path(output), overwrite=overwrite, ours=_left_by(job))
+    check_file(output, overwrite=overwrite)
 
 
 def is_made_by(output: Path, fingerprint: dict[str, Any]) -> bool:
@@ -65,9 +66,11 @@ def write_outputs(
         OutputError: they cannot be written.
     """
     count = 0
-    ours = None if overwrite else _is_ours
     lines = lines_path(output)
-    with new_file(lines, overwrite=overwrite, ours=ours) as part, part.open("x", encoding="utf-8") as file:
+    with (
+        new_file(lines, overwrite=overwrite, ours=_left_by(job)) as part,
+        part.open("x", encoding="utf-8") as file,
+    ):
         for record in records():
             file.write(to_line(record) + "\n")
             count += 1
@@ -76,9 +79,19 @@ def write_outputs(
     return count
 
 
-def _is_ours(path: Path) -> bool:
-    """JSON Lines whose MCAP was not written any more: a process was killed between the two."""
-    return not path.with_suffix(".mcap").exists()
+def _left_by(job: Job) -> Callable[[Path], bool]:
+    """Tells JSON Lines of this job whose MCAP is missing: a process was killed between the two."""
+
+    def is_ours(path: Path) -> bool:
+        if path.with_suffix(".mcap").exists():
+            return False
+        try:
+            first = next(read_records(path), None)
+        except BagError:
+            return False
+        return first is None or (first.bag, first.kind, first.model_id) == (job.bag, job.kind, job.model_id)
+
+    return is_ours
 
 
 def _write_mcap(path: Path, job: Job, fingerprint: dict[str, Any], records: Iterable[Record]) -> None:
@@ -88,5 +101,5 @@ def _write_mcap(path: Path, job: Job, fingerprint: dict[str, Any], records: Iter
         writer = McapWriter(stream, {METADATA: about})
         topic = writer.add_topic(TOPICS[job.kind], TYPES[job.kind])
         for record in records:
-            writer.write(topic, record.bag_time_ns, serialize(record, settings.get(record.monitor)))
+            writer.write(topic, max(0, record.bag_time_ns), serialize(record, settings.get(record.monitor)))
         writer.finish()

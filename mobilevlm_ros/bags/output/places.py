@@ -9,6 +9,9 @@ from pathlib import Path
 from mobilevlm_ros.bags.reading.bag import SUFFIXES
 from mobilevlm_ros.errors import OutputError
 
+_FILES = (".jsonl", ".json", ".db3", ".bag", ".png")
+"""Endings of outputs that somebody may expect and that are not made: no directories' names."""
+
 
 def outputs(paths: Iterable[Path], output: Path, suffix: str) -> dict[Path, Path]:
     """Where each recording's output goes: `output` itself, or a file in it where it is a directory.
@@ -23,11 +26,9 @@ def outputs(paths: Iterable[Path], output: Path, suffix: str) -> dict[Path, Path
     if output.suffix == ".mcap" and not output.is_dir():
         if len(paths) > 1:
             raise OutputError(f"{output} is one file for {len(paths)} recordings: give a directory, -o out/")
-        return {paths[0]: output}
-    if output.exists() and not output.is_dir():
-        raise OutputError(
-            f"{output} is a file and not an .mcap: name a file that ends in .mcap, or a directory"
-        )
+        return _beside({paths[0]: output})
+    if (output.exists() and not output.is_dir()) or output.suffix in _FILES:
+        raise OutputError(f"{output} is no .mcap: name a file that ends in .mcap, or a directory")
     found: dict[Path, Path] = {}
     for path in paths:
         name = path.resolve().name
@@ -38,4 +39,13 @@ def outputs(paths: Iterable[Path], output: Path, suffix: str) -> dict[Path, Path
             raise OutputError(f"two recordings are called {name!r}: give each its own command and output")
         found[path] = target
     output.mkdir(parents=True, exist_ok=True)
+    return _beside(found)
+
+
+def _beside(found: dict[Path, Path]) -> dict[Path, Path]:
+    """The same; no output may take the place of a recording. Raises OutputError."""
+    recordings = {path.resolve() for path in found}
+    for target in found.values():
+        if target.resolve() in recordings:
+            raise OutputError(f"{target} is a recording that is read here: name another output")
     return found

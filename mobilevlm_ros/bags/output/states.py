@@ -16,7 +16,10 @@ def records(job: Job, entries: Iterable[Entry]) -> Iterator[Record]:
     gates = [Hysteresis(m.threshold_up, m.threshold_down, m.hold_time) for m in job.monitors]
     for entry in entries:
         for said in entry.said:
-            yield _monitor(job, entry, said, gates[said.place]) if gates else _record(job, entry, said)
+            if gates:
+                yield _monitor(job, entry, said, gates[said.place])
+            elif said.text or job.kind != "caption":  # the node publishes no empty caption either
+                yield _record(job, entry, said)
 
 
 def _record(job: Job, entry: Entry, said: Said) -> Record:

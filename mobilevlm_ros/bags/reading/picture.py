@@ -21,6 +21,8 @@ from mobilevlm_ros.ros.image_encodings import Encodings
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 
 _SECOND = 1_000_000_000
+_LATEST = 1 << 31
+"""Seconds of a stamp in ROS 2; ROS 1 has twice as many, and none below 0."""
 
 
 def is_picture(topic: Topic) -> bool:
@@ -76,6 +78,8 @@ def picture_of(source: RecordedMessage) -> RecordedPicture:
         raise ImageError(f"its {len(source.data)} bytes are no {source.type}: {error}") from error
     header = message.header
     stamp_ns = int(header.stamp.sec) * _SECOND + int(header.stamp.nanosec)
+    if not -_LATEST <= int(header.stamp.sec) < _LATEST:
+        raise ImageError(f"its stamp, {int(header.stamp.sec)} s, is later than ROS 2 can tell (January 2038)")
     return RecordedPicture(stamp_ns, str(header.frame_id), source, message)
 
 

@@ -27,7 +27,7 @@ from mobilevlm_ros.bags.job.journal import Journal
 from mobilevlm_ros.bags.output.files import check_outputs, is_made_by
 from mobilevlm_ros.bags.reading.bag import Bag
 from mobilevlm_ros.bags.running.answering import Answerer
-from mobilevlm_ros.bags.running.run import finish
+from mobilevlm_ros.bags.running.run import finish, forget
 from mobilevlm_ros.bags.running.summary import Summary
 from mobilevlm_ros.bags.selection.frames import SelectedFrame, Tally, select
 from mobilevlm_ros.errors import EngineError, MobileVLMError, OptionError
@@ -107,7 +107,14 @@ def run_on_ray(
     with ExitStack() as stack:
         work: list[_Open] = []
         for path, output in targets.items():
-            opened = _open(path, output, make, overwrite, stack)
+            try:
+                opened = _open(path, output, make, overwrite, stack)
+            except OptionError:
+                raise
+            except MobileVLMError as error:
+                if len(targets) == 1:
+                    raise
+                opened = Summary(str(path), str(output), "", error=str(error))
             summaries.append(opened.summary if isinstance(opened, _Open) else opened)
             if isinstance(opened, _Open):
                 work.append(opened)
@@ -129,8 +136,9 @@ def _open(path: Path, output: Path, make: Maker, overwrite: bool, stack: ExitSta
     fingerprint = job.fingerprint()
     if not overwrite and is_made_by(output, fingerprint):
         summary.already_done = True
+        forget(output, fingerprint)
         return summary
-    check_outputs(output, overwrite)
+    check_outputs(output, job, overwrite)
     journal = stack.enter_context(Journal(output, fingerprint, anew=overwrite))
     summary.resumed = journal.resumed
     return _Open(job, output, fingerprint, journal, summary)

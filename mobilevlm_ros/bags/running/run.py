@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from mobilevlm_ros.bags.job.entries import Entry
 from mobilevlm_ros.bags.job.job import Job, Maker
-from mobilevlm_ros.bags.job.journal import Journal
+from mobilevlm_ros.bags.job.journal import Journal, journal_path
 from mobilevlm_ros.bags.output.files import check_outputs, is_made_by, write_outputs
 from mobilevlm_ros.bags.output.states import records
 from mobilevlm_ros.bags.reading.bag import Bag
@@ -22,6 +22,7 @@ from mobilevlm_ros.bags.running.answering import Answerer
 from mobilevlm_ros.bags.running.prefetch import prefetch
 from mobilevlm_ros.bags.running.summary import Summary
 from mobilevlm_ros.bags.selection.frames import Tally, select
+from mobilevlm_ros.errors import MobileVLMError
 
 _SECOND = 1_000_000_000
 
@@ -92,8 +93,9 @@ def _write(
     fingerprint = job.fingerprint()
     if not overwrite and is_made_by(output, fingerprint):
         summary.already_done = True
+        forget(output, fingerprint)
         return
-    check_outputs(output, overwrite)
+    check_outputs(output, job, overwrite)
     with Journal(output, fingerprint, anew=overwrite) as journal:
         summary.resumed = journal.resumed
         for entry in _entries(bag, job, answerer(job), summary, quiet, journal):
@@ -119,6 +121,13 @@ def finish(
         for record in records(job, journal.entries()):
             on_record(record)
     journal.remove()
+
+
+def forget(output: Path, fingerprint: dict[str, object]) -> None:
+    """Removes the journal that a process left which was killed after its output was complete."""
+    if journal_path(output).exists():
+        with suppress(MobileVLMError), Journal(output, fingerprint) as journal:
+            journal.remove()
 
 
 def _entries(

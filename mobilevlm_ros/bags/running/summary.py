@@ -25,6 +25,7 @@ class Summary:
         tally: what became of the pictures.
         damage: what could not be read, in sentences.
         already_done: the output was there already, made by the same job.
+        error: why there is no output, where others went on; else empty.
     """
 
     bag: str
@@ -38,6 +39,7 @@ class Summary:
     tally: Tally = field(default_factory=Tally)
     damage: list[str] = field(default_factory=list)
     already_done: bool = False
+    error: str = ""
 
     @property
     def rate(self) -> float:
