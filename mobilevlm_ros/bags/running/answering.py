@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TypeVar
 
+import numpy as np
+
 from mobilevlm_ros.bags.job.entries import Entry, entry_of
 from mobilevlm_ros.bags.job.job import Job
 from mobilevlm_ros.bags.selection.frames import SelectedFrame
@@ -14,6 +16,12 @@ from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.types import Answer
 
 T = TypeVar("T")
+
+_KEPT_FRAMES = 4
+_PROMPT_TOKENS = 128
+"""Positions of a system prompt, amply."""
+_MOST_BYTES = 256 << 20
+"""The assistant's own default."""
 
 
 class Answerer:
@@ -25,7 +33,7 @@ class Answerer:
 
     def __init__(self, job: Job, runtime: Runtime) -> None:
         self._job = job
-        self._assistant = Assistant(runtime)
+        self._assistant = Assistant(runtime, prefix_budget=_prefix_budget(runtime))
 
     def __call__(self, selected: SelectedFrame) -> Entry:
         """Raises MobileVLMError: the model failed, or a question does not fit into its context."""
@@ -36,6 +44,13 @@ class Answerer:
         due = [places[place] for place in selected.due]
         answers: list[Answer] = _finished(self._assistant.steps_many(frame, [job.requests[p] for p in due]))
         return entry_of(selected, list(zip(due, answers)))
+
+
+def _prefix_budget(runtime: Runtime) -> int:
+    """Bytes for the KV of a few frames: none is asked about again."""
+    about = runtime.bundle.manifest
+    position = 2 * about.num_layers * about.num_kv_heads * about.head_dim * np.dtype(np.float32).itemsize
+    return min(_MOST_BYTES, _KEPT_FRAMES * (about.image_tokens + _PROMPT_TOKENS) * position)
 
 
 def _finished(steps: Generator[str, None, T]) -> T:

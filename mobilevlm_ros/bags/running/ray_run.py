@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -36,10 +37,10 @@ from mobilevlm_ros.inference.types import Frame
 BATCH = 4
 """Frames that an actor gets at once: what is lost, and done again, when it dies."""
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 8 << 20
 """Of a block in the object store. A raw 640x480 frame takes 0.9 MB."""
 
-STORE_BYTES = 256 << 20
+STORE_BYTES = 512 << 20
 """Of all blocks of a run in the object store at a time, and of the store that `local` makes."""
 
 _READER_CPUS = 0.25
@@ -190,6 +191,7 @@ def _answer(work: Sequence[_Open], cluster: Cluster, quiet: bool) -> None:
     ray = _ray()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context.target_max_block_size = BLOCK_BYTES
     context.print_on_execution_start = False
     context.execution_options.resource_limits = ray.data.ExecutionResources.for_limits(
