@@ -48,7 +48,7 @@ def test_trainer_and_exam_read_it(answers: Path, tmp_path: Path) -> None:
     assert [q.choices for q in questions] == [("yes", "no")] * 2
     # The same file serves both, and a picture without loss is the recorded one.
     assert len(read_exam(out / "train.json", out)) == 3
-    last = read_picture(questions[-1].image)
+    last = read_picture(questions[-1].images[0])
     np.testing.assert_array_equal(last, observe(*SceneSequence(0, 1.0).at(4.0)).image)
 
 
