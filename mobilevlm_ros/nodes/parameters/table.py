@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.expand_topic_name import expand_topic_name
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
+from mobilevlm_ros.engine.runtime import BACKEND_NAMES
 from mobilevlm_ros.errors import ConfigurationError, QuestionError
 from mobilevlm_ros.inference.assistant import CAPTION_PROMPT
 from mobilevlm_ros.inference.validate import MAX_QUESTION, MAX_TOKENS, check_system_prompt, clean_text
@@ -65,6 +66,18 @@ def _check_allowed_paths(paths: Sequence[str]) -> str:
     return f"allowed_paths holds {wrong[0]!r}: give whole paths, from / or ~" if wrong else ""
 
 
+def _seconds(name: str, least: float, none: str) -> Callable[[float], str]:
+    """A check of a time that is 0 or negative for none, as `none` says, and else long enough to work."""
+
+    def check(value: float) -> str:
+        is_none = value < 0 if none == "negative" else value == 0
+        if is_none or value >= least:
+            return ""
+        return f"{name} is {value:g} s, with which nothing would ever work: give {least:g} or more, or {none}"
+
+    return check
+
+
 SPECS = (
     # ---- model
     Spec("bundle", "", "Directory of the model bundle; empty = the nano model that comes with the package."),
@@ -72,6 +85,7 @@ SPECS = (
         "backend",
         "auto",
         "Engine that runs the bundle: auto takes the best that loads here (docs/engines.md).",
+        choices=BACKEND_NAMES,
     ),
     Spec(
         "threads",
@@ -138,6 +152,7 @@ SPECS = (
         "Oldest frame that a question may be about, seconds; negative = any.",
         True,
         (-1.0, 86400.0),
+        check=_seconds("max_age", 0.001, "negative"),
     ),
     Spec(
         "timeout",
@@ -145,6 +160,7 @@ SPECS = (
         "Time limit of a request that names none, seconds; negative = none.",
         True,
         (-1.0, 86400.0),
+        check=_seconds("timeout", 0.01, "negative"),
     ),
     Spec(
         "max_tokens", 64, "Length limit of an answer whose request names none, tokens.", True, (1, MAX_TOKENS)
@@ -264,6 +280,7 @@ SPECS = (
         "0 = never.",
         True,
         (0.0, 86400.0),
+        check=_seconds("hang_timeout", 1.0, "0"),
     ),
     Spec(
         "allowed_paths",

@@ -116,3 +116,30 @@ def test_a_value_that_cannot_be_taken_is_a_problem_and_no_end(
     good = {spec.name: spec.default for spec in SPECS}[name]
     assert node.set_parameters([rclpy.parameter.Parameter(name, value=good)])[0].successful
     assert node.declared.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("backend", ""),
+        ("backend", "tensor rt"),
+        ("backend", "abacus"),
+        ("timeout", 0.0),
+        ("timeout", 1e-9),
+        ("max_age", 0.0),
+        ("max_age", 1e-9),
+        ("hang_timeout", 1e-9),
+        ("hang_timeout", 0.1),
+        ("max_age", float("nan")),
+    ],
+)
+def test_values_with_which_nothing_would_ever_work_are_refused(name: str, value: object) -> None:
+    assert problem(name, value).startswith(f"{name} is ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("timeout", -1.0), ("timeout", 0.5), ("max_age", -1.0), ("max_age", 0.001), ("hang_timeout", 0.0)],
+)
+def test_times_that_mean_none_or_little_are_taken(name: str, value: float) -> None:
+    assert problem(name, value) == ""
