@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -14,6 +16,10 @@ from mobilevlm_ros.errors import BagError
 from mobilevlm_ros.memory.record import Record as Remembered
 from mobilevlm_ros.memory.store import MemoryStore
 from mobilevlm_ros.memory.vectors import TextVectors
+from mobilevlm_ros.ros.image_encodings import Encodings
+
+if TYPE_CHECKING:
+    from mobilevlm_ros.bags.enrich import Recording
 
 BATCH = 1000
 """Records of one transaction: what a kill can lose, and what another job waits for."""
@@ -75,15 +81,27 @@ def record_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def index(
-    paths: Sequence[Path], store: MemoryStore, vectors: TextVectors | None, *, progress: bool = False
+    paths: Sequence[Path],
+    store: MemoryStore,
+    vectors: TextVectors | None,
+    *,
+    poses: str = "",
+    pictures: bool = False,
+    encodings: Encodings | None = None,
+    progress: bool = False,
 ) -> Indexed:
     """Adds the records of files to a memory; records that it has already are not added again.
+
+    Args:
+        poses: topic of the recordings that says where the robot was; empty: places stay unknown.
+        pictures: add thumbnails from the recordings.
+        encodings: how to read their pictures.
 
     A line that is no record is counted and named, and the rest is read: whoever wrote the file may have been
     killed in the middle of a line.
 
     Raises:
-        BagError: a path is missing, or no line of any file is a record.
+        BagError: a path or a recording is missing, or no line of any file is a record.
         MemoryFileError: the memory cannot be written.
     """
     files = record_files(paths)
@@ -92,13 +110,14 @@ def index(
     with tqdm(total=total, unit="B", unit_scale=True, disable=None if progress else True) as bar:
         for file in files:
             before = told.added + told.known + told.passed
-            batch: list[Remembered] = []
-            for record in _records(file, told, bar.update):
-                batch.append(record)
-                if len(batch) >= BATCH:
-                    _keep(store, batch, vectors, told)
-                    batch = []
-            _keep(store, batch, vectors, told)
+            with closing(_Enricher(file, poses, pictures, encodings or {})) as enricher:
+                batch: list[Remembered] = []
+                for record in _records(file, told, bar.update):
+                    batch.append(enricher.remembered(record))
+                    if len(batch) >= BATCH:
+                        _keep(store, batch, vectors, told)
+                        batch = []
+                _keep(store, batch, vectors, told)
             told.files += told.added + told.known + told.passed > before
     if not told.files:
         reasons = "; ".join(told.trouble) or "they are empty"
@@ -115,7 +134,7 @@ def _keep(
         told.known += len(batch) - added
 
 
-def _records(file: Path, told: Indexed, advance: Callable[[int], object]) -> Iterator[Remembered]:
+def _records(file: Path, told: Indexed, advance: Callable[[int], object]) -> Iterator[Record]:
     try:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
@@ -135,11 +154,52 @@ def _records(file: Path, told: Indexed, advance: Callable[[int], object]) -> Ite
                     told.say(str(error))
                     continue
                 if record.is_event and record.text and record.state != "unknown":
-                    yield remembered(record)
+                    yield record
                 else:
                     told.passed += 1
     except OSError as error:
         raise BagError(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+class _Enricher:
+    """Makes of the records of one file what a memory keeps; with places and pictures where they are wanted."""
+
+    def __init__(self, file: Path, poses: str, pictures: bool, encodings: Encodings) -> None:
+        self._file = file
+        self._poses = poses
+        self._pictures = pictures
+        self._encodings = encodings
+        self._recordings: dict[str, Recording] = {}
+
+    def remembered(self, record: Record) -> Remembered:
+        """See `remembered`. Raises BagError."""
+        if not (self._poses or self._pictures):
+            return remembered(record)
+        recording = self._recordings.get(record.bag)
+        if recording is None:
+            from mobilevlm_ros.bags.enrich import Recording  # needs rosbags
+
+            path = self._found(record.bag)
+            recording = Recording(path, self._poses, self._pictures, self._encodings)
+            self._recordings[record.bag] = recording
+        place, small = recording.place(record), recording.picture(record)
+        return replace(remembered(record), position=place, thumbnail=small)
+
+    def close(self) -> None:
+        """Let go of the recordings."""
+        for recording in self._recordings.values():
+            recording.close()
+
+    def _found(self, bag: str) -> Path:
+        """The recording: where it was, or beside the file of records or its directory."""
+        name = Path(bag).name
+        for path in (Path(bag), self._file.parent / name, self._file.parent.parent / name):
+            if name and path.exists():
+                return path
+        raise BagError(
+            f"{self._file} is of the recording {bag or '(not named)'}, which is not there: put it beside "
+            f"{self._file.name}, or index without --thumbnails and --odometry"
+        )
 
 
 def remembered(record: Record) -> Remembered:

@@ -33,6 +33,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MEMORY",
         help="the memory, an SQLite file; what is in it stays, nothing is added twice (default: memory.db)",
     )
+    parser.add_argument(
+        "--odometry",
+        default="",
+        metavar="TOPIC",
+        help="topic of the recordings that says where the robot was (nav_msgs/Odometry, PoseStamped, "
+        "PoseWithCovarianceStamped), for `search --near`",
+    )
+    parser.add_argument(
+        "--thumbnails", action="store_true", help="add small pictures of the recordings, for `search --sheet`"
+    )
+    parser.add_argument(
+        "--encoding",
+        action="append",
+        default=[],
+        metavar="ENTRY",
+        help="with --thumbnails: how to read an encoding, as the node's parameter `encodings`",
+    )
     options.add_bundle(parser)
     options.add_quiet(parser)
     options.add_json(parser, "the counts")
@@ -41,15 +58,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Adds the records; the counts go to stdout, lines that are no record to stderr."""
     from mobilevlm_ros.bags.index import index, record_files
+    from mobilevlm_ros.commands.bag_options import check_installed
     from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.memory.store import MemoryStore
     from mobilevlm_ros.memory.vectors import vectors_of
+    from mobilevlm_ros.ros.image_encodings import parse_encodings
 
+    if args.odometry or args.thumbnails:
+        check_installed()
     record_files(args.paths)  # before the memory is made
     vectors = vectors_of(load_runtime(args.bundle, threads=1))
     with MemoryStore(args.output.expanduser(), writable=True) as store:
         store.update_vectors(vectors)
-        told = index(args.paths, store, vectors, progress=not args.quiet)
+        told = index(
+            args.paths,
+            store,
+            vectors,
+            poses=args.odometry,
+            pictures=args.thumbnails,
+            encodings=parse_encodings(args.encoding),
+            progress=not args.quiet,
+        )
         count, _ = store.size()
     for line in told.trouble:
         print(f"passed over: {line}", file=sys.stderr)

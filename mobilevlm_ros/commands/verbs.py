@@ -62,7 +62,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "mobilevlm mcp --camera front=/dev/video0",
         "mobilevlm mcp --ros --http --port 8081",
     ),
-    "index": ("mobilevlm index out/", "mobilevlm index drive.captions.jsonl -o memory.db"),
+    "index": (
+        "mobilevlm index out/",
+        "mobilevlm index drive.captions.jsonl -o drive.db --thumbnails --odometry /odom",
+    ),
     "search": (
         'mobilevlm search "a person near the forklift" --top 5',
         'mobilevlm search "where did you last see a red ball?" --camera front --sheet found.png',

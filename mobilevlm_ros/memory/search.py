@@ -30,7 +30,7 @@ CANDIDATES = 200
 FUSION = 60
 """k of reciprocal-rank fusion: sum of 1 / (k + rank) (Cormack et al., SIGIR 2009)."""
 
-LEAST_SCORE = 0.3
+LEAST_SCORE = 0.25
 """What agrees less is not returned."""
 
 GOOD_SHARE, GOOD_SCORE = 0.95, 0.7
@@ -46,10 +46,10 @@ _ALIKE_FROM, _ALIKE_COUNTS = 0.35, 0.6
 """Cosine from which another word counts in place of the wanted one, and how much of its cosine. Embeddings of
 opposites and of colours lie near each other too, so it never counts as the word itself."""
 
-_COVERAGE, _ORDER, _VECTOR = 0.65, 0.3, 0.05
+_COVERAGE, _ORDER, _VECTOR = 0.55, 0.4, 0.05
 """Shares of the score."""
 
-_NEGATED = 0.29
+_NEGATED = 0.24
 """Factor of a text that says no where the question does not, or the other way round."""
 
 _NEWEST_ROWS = 2000

@@ -47,8 +47,12 @@ _PAUSE = frozenset(",;.!?")
 _PARTS = _PAUSE | {"and", "but", "or", "while"}
 """What parts a sentence into clauses."""
 
-REVERSED = 0.5
-"""What two words count that stand near each other, but the other way round: 'ball, red' for 'red ball'."""
+REVERSED, ONE_CLAUSE = 0.5, 0.85
+"""What two words count that stand near each other, but the other way round ('ball, red' for 'red ball'), and
+what words in one clause do, however they stand.
+"""
+
+_NOWHERE = -1
 
 
 def words(text: str) -> list[str]:
@@ -126,8 +130,8 @@ def agreement(wanted: Wanted, said: Sequence[str], alike: Callable[[str, str], f
 
     Coverage is the share of the wanted words that the text has, where `alike` gives what another word counts
     in place of the wanted one. Order is whether those words belong together, as those of 'a red ball on the
-    left' do not in 'a blue ball on the left, a red box ahead': they stand in one clause, or as near each
-    other and in the same order as in what is wanted; the better of the two counts.
+    left' do not in 'a blue ball on the left, a red box ahead': they stand as near each other and in the same
+    order as in what is wanted, above all those that stood side by side there ('red ball'), or in one clause.
 
     Args:
         said: `words` of the text.
@@ -145,41 +149,51 @@ def agreement(wanted: Wanted, said: Sequence[str], alike: Callable[[str, str], f
             covered += 1.0
         else:
             covered += max((alike(term, word) for word in set(stems) if word not in _PAUSE), default=0.0)
-    order = max(_order(wanted.places, where), _clause(stems, wanted.terms))
+    order = max(_order(wanted.places, where), ONE_CLAUSE * _in_one_clause(stems, wanted.terms))
     return covered / len(wanted.terms), order
 
 
-def _clause(stems: Sequence[str], terms: Sequence[str]) -> float:
-    """The greatest share of the terms in one clause; 0 for a single term's lack."""
-    best = 0
+def _in_one_clause(stems: Sequence[str], terms: Sequence[str]) -> bool:
     clause: set[str] = set()
     for word in (*stems, "."):
-        if word in _PARTS:
-            best = max(best, sum(term in clause for term in terms))
-            clause = set()
-        else:
+        if word not in _PARTS:
             clause.add(word)
-    return best / len(terms)
+        elif clause.issuperset(terms):
+            return True
+        else:
+            clause = set()
+    return False
 
 
 def _order(places: Sequence[int], where: Sequence[Sequence[int]]) -> float:
-    """The best chain of occurrences, one for each wanted word: the mean over its steps of how much shorter or
-    equal the wanted step is (dynamic programming over occurrences). A word that is missing breaks the chain.
+    """The best chain of occurrences, one for each wanted word (dynamic programming over occurrences): the
+    mean of its steps, times the worst step between words that stood side by side. A word that is missing
+    breaks the chain.
     """
     if len(places) == 1:
-        return 1.0 if where[0] else 0.0
-    best = dict.fromkeys(where[0], 0.0)
+        return float(bool(where[0]))
+    best: dict[int, tuple[float, float]] = dict.fromkeys(where[0] or [_NOWHERE], (0.0, 1.0))
     for index in range(1, len(places)):
         gap = places[index] - places[index - 1]
-        base = max(best.values(), default=0.0)
         best = {
-            at: max((total + _step(at - before, gap) for before, total in best.items()), default=base)
-            for at in where[index]
-        } or {-1_000_000: base}
-    return max(best.values(), default=0.0) / (len(places) - 1)
+            at: max(_extended(chain, before, at, gap) for before, chain in best.items())
+            for at in where[index] or [_NOWHERE]
+        }
+    total, bond = max(best.values())
+    return bond * total / (len(places) - 1)
+
+
+def _extended(chain: tuple[float, float], before: int, at: int, gap: int) -> tuple[float, float]:
+    """(sum of steps, worst step side by side) of a chain that goes on from `before` to `at`."""
+    total, bond = chain
+    if _NOWHERE in (before, at):
+        return chain
+    step = _step(at - before, gap)
+    return total + step, min(bond, step) if gap == 1 else bond
 
 
 def _step(distance: int, gap: int) -> float:
+    """1 for words as near as they were wanted, or nearer."""
     if distance == 0:
         return 0.0
     near = min(1.0, gap / abs(distance))

@@ -8,9 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from mobilevlm_ros.bags.reading.bag import Bag
+from mobilevlm_ros.bags.reading.picture import is_picture, picture_of
 from mobilevlm_ros.bags.records import Record, to_line
 from mobilevlm_ros.cli import main
+from mobilevlm_ros.memory.record import Query
 from mobilevlm_ros.memory.record import Record as Remembered
+from mobilevlm_ros.memory.search import Searcher
 from mobilevlm_ros.memory.sheet import thumbnail
 from mobilevlm_ros.memory.store import MemoryStore
 
@@ -88,6 +92,44 @@ def test_a_contact_sheet_shows_what_was_found(folder: Path, capsys: pytest.Captu
     assert sheet.shape[1] > 480 and (sheet < 100).any()
     assert main(["search", "a red wall", "--sheet", "found.txt"]) == 1
     assert "found.txt" in capsys.readouterr().err
+
+
+def test_places_and_pictures_come_from_the_recording(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The vehicle of the demo's recording drives along x at 1 m/s."""
+    pytest.importorskip("rosbags")
+    recorded = ["record-demo", "drive.mcap", "--seconds", "4", "--rate", "2", "--seed", "3", "--quiet"]
+    assert main(recorded) == 0
+    with Bag("drive.mcap") as bag:
+        (topic,) = [name for name, known in bag.topics.items() if is_picture(known)]
+        pictures = [picture_of(message) for message in bag.messages([topic])]
+        start = bag.start_ns
+        frames = [picture.decode({}) for picture in pictures]
+    file = folder / "drive.captions.jsonl"
+    lines = [
+        to_line(
+            Record("caption", p.stamp_ns, p.source.time_ns, "front", f"Picture {p.source.index}.", "", 0.5,
+                   p.frame_id, topic, "elsewhere/drive.mcap", p.source.index)
+        )
+        for p in pictures[::2]
+    ]  # fmt: skip
+    file.write_text("\n".join(lines))
+    assert main(["index", str(file), "--odometry", "/odom", "--thumbnails", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["search", "picture", "--near", "2,0", "--radius", "0.7", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert abs(found["position"]["x"] - (found["stamp_ns"] - start) / 1e9) < 0.3 and found["position"]["frame"]
+    with MemoryStore(folder / "memory.db") as store:
+        (match,) = Searcher(store).search(Query("picture 4", limit=1, thumbnails=True))
+    small = cv2.imdecode(np.frombuffer(match.record.thumbnail or b"", np.uint8), cv2.IMREAD_COLOR)
+    expected = cv2.resize(frames[4][..., ::-1], small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(int) - expected).mean() < 6
+    assert main(["index", str(file), "-o", "b.db", "--odometry", "/nowhere", "--quiet"]) == 1
+    assert "/odom" in capsys.readouterr().err
+    (folder / "drive.mcap").rename(folder / "gone.mcap")
+    assert main(["index", str(file), "-o", "b.db", "--thumbnails", "--quiet"]) == 1
+    assert "elsewhere/drive.mcap, which is not there" in capsys.readouterr().err
 
 
 def test_what_is_damaged_is_named_and_the_rest_is_read(

@@ -56,6 +56,7 @@ def score(question: str, text: str) -> float:
         ),
         ("person in blue", "A person in blue ahead.", "A person in red ahead and a blue box on the left."),
         ("two dogs", "Two dogs on a sofa.", "A dog."),
+        ("a white stop sign", "A white stop sign.", "A white ball on the left and a stop sign ahead."),
     ],
 )
 def test_words_that_belong_together_count_more(question: str, right: str, wrong: str) -> None:
