@@ -162,7 +162,7 @@ def _records(file: Path, told: Indexed, advance: Callable[[int], object]) -> Ite
 
 
 class _Enricher:
-    """Makes of the records of one file what a memory keeps; with places and pictures where they are wanted."""
+    """Makes of one file's records what a memory keeps, with places and pictures where they are wanted."""
 
     def __init__(self, file: Path, poses: str, pictures: bool, encodings: Encodings) -> None:
         self._file = file

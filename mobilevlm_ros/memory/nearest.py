@@ -69,7 +69,7 @@ class Nearest:
         if self.engine == "sqlite-vec":
             where = "WHERE text_id IN (SELECT text_id FROM allowed)" if allowed else ""
             rows = self._connection.execute(
-                "SELECT text_id, vec_distance_cosine(vec_int8(vector), vec_int8(?)) AS distance"
+                "SELECT text_id, vec_distance_cosine(vec_int8(vector), vec_int8(?)) AS distance"  # nosec B608
                 f" FROM vectors {where} ORDER BY distance LIMIT ?",
                 (packed, most),
             )

@@ -99,7 +99,7 @@ def test_places_and_pictures_come_from_the_recording(
 ) -> None:
     """The vehicle of the demo's recording drives along x at 1 m/s."""
     pytest.importorskip("rosbags")
-    recorded = ["record-demo", "drive.mcap", "--seconds", "4", "--rate", "2", "--seed", "3", "--quiet"]
+    recorded = ["record-demo", "-o", "drive.mcap", "--seconds", "4", "--rate", "2", "--seed", "3"]
     assert main(recorded) == 0
     with Bag("drive.mcap") as bag:
         (topic,) = [name for name, known in bag.topics.items() if is_picture(known)]
@@ -119,7 +119,9 @@ def test_places_and_pictures_come_from_the_recording(
     capsys.readouterr()
     assert main(["search", "picture", "--near", "2,0", "--radius", "0.7", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
-    assert abs(found["position"]["x"] - (found["stamp_ns"] - start) / 1e9) < 0.3 and found["position"]["frame"]
+    assert (
+        abs(found["position"]["x"] - (found["stamp_ns"] - start) / 1e9) < 0.3 and found["position"]["frame"]
+    )
     with MemoryStore(folder / "memory.db") as store:
         (match,) = Searcher(store).search(Query("picture 4", limit=1, thumbnails=True))
     small = cv2.imdecode(np.frombuffer(match.record.thumbnail or b"", np.uint8), cv2.IMREAD_COLOR)
