@@ -103,7 +103,7 @@ def _record(writer: McapWriter, options: DemoOptions) -> int:
     for number, name in enumerate(options.cameras):
         below = "/".join(("", *(part for part in name.split("/") if part)))
         seed = options.seed + SEED_STEP * number
-        scene = writer.add_topic(f"{below}/camera/scene", _STRING, latched=True)
+        scene = writer.add_topic(f"{below}/camera/scene", _STRING)
         writer.write(scene, START_NS, _serialized(_STRING, data=json.dumps(_description(options, seed))))
         frame_id = f"{name.strip('/').replace('/', '_')}_camera_optical_frame".lstrip("_")
         cameras.append(

@@ -291,7 +291,7 @@ def test_the_output_is_a_recording_of_ros2(demo: Path, tmp_path: Path, nano: Pat
     assert (schema.name, schema.encoding) == ("mobilevlm_msgs/msg/Caption", "ros2msg")
     with Reader(output) as reader:
         (connection,) = reader.connections
-        assert connection.msgtype == "mobilevlm_msgs/msg/Caption" and connection.ext.offered_qos_profiles
+        assert connection.msgtype == "mobilevlm_msgs/msg/Caption"
 
 
 def test_the_demo_recording_is_the_simulation(tmp_path: Path) -> None:
@@ -309,3 +309,28 @@ def test_the_demo_recording_is_the_simulation(tmp_path: Path) -> None:
         about: Any = typestore().deserialize_cdr(scene.data, "std_msgs/msg/String")
         assert json.loads(about.data)["seed"] == 5
         assert bag.topics["/odom"].count == 6
+
+
+def test_no_ros_is_needed(demo: Path, tmp_path: Path, nano: Path) -> None:
+    program = """
+import sys
+
+class NoRos:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in ("rclpy", "rosidl_runtime_py", "ament_index_python", "cv_bridge") or top.endswith(
+            ("_msgs", "_srvs", "builtin_interfaces")
+        ):
+            raise ImportError(f"{name} is not here")
+
+sys.meta_path.insert(0, NoRos())
+from mobilevlm_ros.cli import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+    words = ("monitor-bag", demo, "--monitors", tmp_path / "monitors.yaml", "-o", tmp_path / "m.mcap")
+    (tmp_path / "monitors.yaml").write_text(MONITORS)
+    call = [sys.executable, "-c", program, *map(str, words), "--quiet", "--threads", "1"]
+    ended = subprocess.run(call, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert len(messages(tmp_path / "m.mcap")) == 12

@@ -10,25 +10,6 @@ from mcap.writer import Writer
 
 from mobilevlm_ros.bags.messages import schema
 
-_QOS = """\
-- history: keep_last
-  depth: 10
-  reliability: reliable
-  durability: {durability}
-  deadline:
-    sec: 9223372036
-    nsec: 854775807
-  lifespan:
-    sec: 9223372036
-    nsec: 854775807
-  liveliness: automatic
-  liveliness_lease_duration:
-    sec: 9223372036
-    nsec: 854775807
-  avoid_ros_namespace_conventions: false
-"""
-"""What rosbag2 writes for a publisher with default settings (metadata version 9: policies by name)."""
-
 
 class McapWriter:
     """Messages of ROS 2 into one MCAP.
@@ -46,14 +27,17 @@ class McapWriter:
         self._schemas: dict[str, int] = {}
         self._count = 0
 
-    def add_topic(self, topic: str, kind: str, latched: bool = False) -> int:
-        """Its number. `kind` is a type that `messages.typestore` knows."""
+    def add_topic(self, topic: str, kind: str) -> int:
+        """Its number. `kind` is a type that `messages.typestore` knows.
+
+        No QoS is told: players then take their default, where Humble and Jazzy would each refuse what the other
+        one writes.
+        """
         text, type_hash = schema(kind)
         if kind not in self._schemas:
             self._schemas[kind] = self._writer.register_schema(kind, "ros2msg", text.encode())
-        qos = _QOS.format(durability="transient_local" if latched else "volatile")
         return self._writer.register_channel(
-            topic, "cdr", self._schemas[kind], {"offered_qos_profiles": qos, "topic_type_hash": type_hash}
+            topic, "cdr", self._schemas[kind], {"topic_type_hash": type_hash}
         )
 
     def write(self, topic: int, time_ns: int, data: bytes) -> None:
