@@ -30,8 +30,8 @@ class McapWriter:
     def add_topic(self, topic: str, kind: str) -> int:
         """Its number. `kind` is a type that `messages.typestore` knows.
 
-        No QoS is told: players then take their default, where Humble and Jazzy would each refuse what the other
-        one writes.
+        No QoS is told: players then take their default. Humble writes its policies as numbers and Jazzy as
+        names, and neither is sure to read the other's.
         """
         text, type_hash = schema(kind)
         if kind not in self._schemas:
