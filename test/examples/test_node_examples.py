@@ -52,6 +52,21 @@ def test_the_watcher_stops_on_no(node: Any, nano: Path, seed: int) -> None:
     assert f"{question} no (" in said
 
 
+@pytest.mark.parametrize("camera", ["", "no such camera"])
+def test_a_tree_decides_by_what_it_sees(node: Any, nano: Path, seed: int, camera: str) -> None:
+    """The default camera sees a ball and a green light, and nobody."""
+    pytest.importorskip("py_trees")
+    program = [sys.executable, "examples/behaviour_tree.py", camera]
+    result = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT, env=os.environ)
+    lines = result.stdout.splitlines()
+    if camera:
+        assert (result.returncode, lines[-1]) == (1, "stop"), result.stderr
+        assert "nobody ahead: failure UNKNOWN_CAMERA" in result.stdout or "no camera" in result.stdout
+    else:
+        assert (result.returncode, lines[-1]) == (0, "drive on"), result.stdout + result.stderr
+        assert any(line.startswith("light: success green") for line in lines)
+
+
 def test_captions_become_json_lines(node: Any, nano: Path, tmp_path: Path) -> None:
     output = tmp_path / "captions.jsonl"
     for _ in range(2):  # the second time it appends
