@@ -23,6 +23,8 @@ BT::PortsList Ask::providedPorts()
       InputPort<std::vector<std::string>>(
         "choices", std::vector<std::string>{}, "possible answers, as in 'red;green'; empty: free text"),
       InputPort<std::string>("camera", "", "name of a camera; empty: the node's default one"),
+      InputPort<unsigned>("frames", 0U, "how many of the camera's last frames it is about; 0: the newest alone"),
+      InputPort<double>("frame_interval", 0.0, "with frames: seconds between them; 0: as the node keeps them"),
       InputPort<double>("threshold", 0.0, "least confidence of an answer, 0 to 1"),
       InputPort<double>("timeout", 10.0, "for the answer, seconds"),
       InputPort<double>("wait_for_frame", 2.0, "for a fresh picture, seconds"),
@@ -40,6 +42,8 @@ bool Ask::setGoal(Goal & goal)
   }
   getInput("choices", goal.choices);
   getInput("camera", goal.camera);
+  goal.frames = getInput<unsigned>("frames").value();
+  goal.frame_interval = static_cast<float>(getInput<double>("frame_interval").value());
   goal.timeout = static_cast<float>(getInput<double>("timeout").value());
   goal.wait_for_frame = static_cast<float>(getInput<double>("wait_for_frame").value());
   return true;
