@@ -57,9 +57,9 @@ def _http(args: argparse.Namespace) -> int:
     bound = run.listen(args.host, args.port)
     service = make_service(args)
     memory = _memory(args, service)
-    address = run.address_of(bound)
-    print(f"serving MCP at {address}/mcp  (Ctrl-C ends it)", file=sys.stderr)
-    run.make_uvicorn(make_mcp_app(service, token, local, memory)).run(sockets=[bound])
+    told = f"serving MCP at {run.address_of(bound)}/mcp  (Ctrl-C ends it)"
+    server = run.make_uvicorn(make_mcp_app(service, token, local, memory))
+    run.AnnouncedServer(server, service, lambda: print(told, file=sys.stderr, flush=True)).run([bound])
     return 0
 
 

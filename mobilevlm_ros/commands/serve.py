@@ -80,8 +80,9 @@ def main(args: argparse.Namespace) -> int:
     bound = run.listen(args.host, args.port)
     service = make_service(args, limits.questions)
     address = run.address_of(bound)
-    print(f"serving {address}  (API: {address}/v1; Ctrl-C ends it)", file=sys.stderr)
-    run.make_server(service, limits, token, local).run(sockets=[bound])
+    told = f"serving {address}  (API: {address}/v1; Ctrl-C ends it)"
+    server = run.make_server(service, limits, token, local)
+    run.AnnouncedServer(server, service, lambda: print(told, file=sys.stderr, flush=True)).run([bound])
     return 0
 
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
+from collections.abc import Callable
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -92,6 +94,35 @@ def make_uvicorn(app: ASGIApp, connections: int = 256) -> uvicorn.Server:
         lifespan="on",
     )
     return uvicorn.Server(config)
+
+
+class AnnouncedServer(uvicorn.Server):
+    """A server that says when it serves: from then on a signal ends it in order.
+
+    Args:
+        server: whose configuration it takes.
+        service: is closed here where a signal came before it served; else the application closes it.
+        announce: called once it serves.
+    """
+
+    def __init__(self, server: uvicorn.Server, service: VisionService, announce: Callable[[], None]) -> None:
+        super().__init__(server.config)
+        self._service = service
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn.Server.startup."""
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._announce()
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal comes."""
+        try:
+            super().run(sockets=sockets)
+        finally:
+            if not self.started:
+                asyncio.run(self._service.close())  # its threads must not outlive it
 
 
 def address_of(bound: socket.socket) -> str:
