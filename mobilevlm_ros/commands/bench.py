@@ -6,8 +6,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from mobilevlm_ros.commands import options
+from mobilevlm_ros.errors import OptionError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +19,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spin", action="store_true", help="idle threads busy-wait, as the node's parameter spin_threads"
     )
-    parser.add_argument("--tokens", type=int, default=256, help="of the answer (default: 256)")
+    parser.add_argument("--tokens", type=int, help="of the answer (default: 256)")
     parser.add_argument(
         "--repeats", type=int, default=3, help="of encoding and prefill, for the median (default: 3)"
+    )
+    comparing = parser.add_argument_group("comparing")
+    comparing.add_argument(
+        "--compare",
+        choices=("llama.cpp",),
+        help="ask this engine the same in turn (pip install xllamacpp), from a picture to --tokens (16 then)",
+    )
+    comparing.add_argument(
+        "--gguf",
+        type=Path,
+        metavar="DIR",
+        help="the same model for it, by `mobilevlm export-gguf CHECKPOINT --type q4_0 -o DIR`",
+    )
+    comparing.add_argument("--rounds", type=int, default=5, help="pictures for each engine (default: 5)")
+    comparing.add_argument(
+        "--busy", type=int, default=0, metavar="N", help="processes that compute meanwhile, as on a robot"
     )
     options.add_plot(parser, "also draw where the time goes")
     options.add_json(parser, "the table")
@@ -27,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Measures; the table goes to stdout, the stage to a terminal's stderr."""
+    if args.compare:
+        return _compare(args)
+    for name in ("gguf", "busy"):
+        if getattr(args, name):
+            raise OptionError(f"--{name} goes with --compare llama.cpp")
     from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.evaluation import drawing
     from mobilevlm_ros.evaluation.latency import plot as latency_plot
@@ -42,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         found = measure(
             lambda: load_runtime(args.bundle, args.backend, args.threads, args.spin),
-            tokens=args.tokens,
+            tokens=256 if args.tokens is None else args.tokens,
             repeats=args.repeats,
             threads=args.threads,
             progress=progress,
@@ -53,4 +76,38 @@ def main(args: argparse.Namespace) -> int:
     print(json.dumps(found.as_dict()) if args.json else found.table(), flush=True)
     if args.plot is not None:  # last: a plot that cannot be written costs no figures
         drawing.save(latency_plot.draw(found), args.plot, overwrite=args.overwrite)
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    """Ours and llama.cpp in turn."""
+    from tqdm import tqdm
+
+    from mobilevlm_ros.engine.runtime import find_bundle
+    from mobilevlm_ros.evaluation.latency.compare import compare
+
+    if args.gguf is None:
+        raise OptionError(
+            "--compare needs the same model for llama.cpp: mobilevlm export-gguf CHECKPOINT --type q4_0 -o "
+            "DIR, then --gguf DIR"
+        )
+    if args.plot is not None:
+        raise OptionError("--plot draws one model: leave it out with --compare")
+    with tqdm(disable=None, unit="picture", leave=False, file=sys.stderr) as bar:
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.total = total
+            bar.set_description(what, refresh=False)
+            bar.update(done - bar.n)
+
+        found = compare(
+            find_bundle(args.bundle),
+            args.gguf,
+            threads=args.threads,
+            tokens=16 if args.tokens is None else args.tokens,
+            rounds=args.rounds,
+            busy=args.busy,
+            progress=progress,
+        )
+    print(json.dumps(found.as_dict()) if args.json else found.table())
     return 0

@@ -162,7 +162,7 @@ def measure(
         tokens=tokens,
         decode=decode,
         sample=sample,
-        peak_bytes=_peak_memory(),
+        peak_bytes=peak_memory(),
     )
 
 
@@ -185,7 +185,7 @@ def _board() -> str:
         return ""
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """Greatest resident set so far, bytes (Linux), or 0."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
