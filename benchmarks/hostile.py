@@ -142,10 +142,12 @@ def attack(entry: Entry, options: argparse.Namespace, bar: tqdm[Any]) -> Tally:
 
 def _watched(pipe: Any, worker: Any, at: Any, patience: float) -> Any:
     """What the worker sends; None when it ended without. Raises TimeoutError when it stays at one case."""
-    seen, since = at.value, monotonic()
+    seen, since, looked = at.value, monotonic(), monotonic()
     while not pipe.poll(0.2):
-        if at.value != seen:
-            seen, since = at.value, monotonic()
+        frozen = monotonic() - looked > 5.0  # the machine stood still, and we with it
+        looked = monotonic()
+        if at.value != seen or frozen:
+            seen, since = at.value, looked
         if monotonic() - since > patience:
             raise TimeoutError
         if not (worker.is_alive() or pipe.poll(0.2)):

@@ -111,6 +111,7 @@ class Summary:
         rows = [
             ("questions answered (any status)", f"{counts['answered']} of {counts['sent']} sent"),
             ("lost: no response at all", counts["lost"]),
+            ("processes that ended before the end", counts["died"]),
             ("header of another frame or camera", counts["wrong_header"]),
             ("answers that fit no frame the header could mean", counts["unexplained"]),
             ("streams whose pieces do not begin the answer", counts["torn"]),

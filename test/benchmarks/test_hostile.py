@@ -23,7 +23,7 @@ from hostile_inputs import ENTRIES, Entry
 from mobilevlm_ros.errors import LONGEST_MESSAGE, CheckpointError, ImageError
 
 # Cases that were faults once: a name longer than a file system's, a path with a NUL, a piece without UTF-8,
-# errors that grew with the input.
+# errors that grew with the input, a tensor without numbers.
 FOUND = [
     ("manifests", 1042),
     ("configs", 381),
@@ -31,6 +31,7 @@ FOUND = [
     ("questions", 170),
     ("monitors", 3),
     ("configs", 168),
+    ("gguf", 4713),
 ]
 
 

@@ -86,11 +86,16 @@ class GGUFFile:
         )
 
     def array(self, name: str) -> NDArray[np.float32]:
-        """The tensor, dequantised. Raises CheckpointError like `check_type`, and for NaN."""
+        """The tensor, dequantised. Raises CheckpointError like `check_type`, for NaN, and for no numbers."""
         self.check_type(name)
         tensor = self.tensors[name]
-        array = gguf.dequantize(tensor.data, tensor.tensor_type)
-        array = np.asarray(array, np.float32).reshape(self.shape(name))
+        try:
+            array = gguf.dequantize(tensor.data, tensor.tensor_type)
+            array = np.asarray(array, np.float32).reshape(self.shape(name))
+        except ValueError as error:  # a size of 0, or one that its blocks do not fill
+            raise CheckpointError(
+                f"{self.path}: {name} cannot have the shape {self.shape(name)} ({error}); copy it again"
+            ) from error
         require(bool(np.isfinite(array).all()), f"{self.path}: {name} holds NaN or infinity; copy it again")
         return array
 
