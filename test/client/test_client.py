@@ -84,6 +84,30 @@ def test_a_refusal_is_printed_and_makes_the_exit_code(node, capsys: Captured) ->
     assert capsys.readouterr().out.startswith("UNKNOWN_CAMERA: no camera 'rear'")
 
 
+def test_options_for_the_form_and_for_what_was_said(node, photo: Path, capsys: Captured) -> None:
+    asked = [
+        "Is it day?",
+        "--history",
+        "What is on the left?",
+        "A ball.",
+        "--pattern",
+        "Yes|No",
+        "--logprobs",
+    ]
+    assert client_cli.main([*asked, "--top-logprobs", "2", "--json", *ANY_AGE]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["answer"] in ("Yes", "No") and told["session_turn"] == 0
+    first = told["logprobs"][0]
+    assert len(first["top_texts"]) == 2 and first["logprob"] <= 0
+    assert client_cli.main([*asked, *ANY_AGE]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("  '")]) == len(told["logprobs"])
+    for several in (["mobilevlm_client"], ["mobilevlm", "ask", "--ros"]):
+        run = client_cli.main if len(several) == 1 else mobilevlm
+        assert run([*several[1:], "Did it move?", "--frames", "2", *PATIENT]) == 1
+        assert capsys.readouterr().out.startswith("UNSUPPORTED: the camera keeps its newest frame only")
+
+
 def test_ask_ros_streams_what_it_would_print_at_once(node, photo: Path, capsys: Captured) -> None:
     """The same picture, sent along, whole and streamed."""
     question = ["--ros", "What is this?", str(photo), "--max-tokens", "12", *PATIENT]

@@ -88,6 +88,10 @@ def test_an_agent_sees_a_simulated_camera(nano) -> None:
         }
         answer = (await client.call_tool("ask_camera", arguments)).structured_content
         assert answer["answer"] == "yes" and answer["choice_probabilities"]["yes"] > 0.9
+        told = await client.call_tool("ask_camera", {"question": "Did it move?", "frames": 2})
+        assert told.is_error and "keep their newest frame only" in told.content[0].text
+        told = await client.call_tool("ask_camera", {"question": "Did it move?", "frame_interval": 1.0})
+        assert told.is_error and "say how many frames" in told.content[0].text
 
         image, about = (await client.call_tool("look", {"width": 320})).content
         picture = cv2.imdecode(np.frombuffer(base64.b64decode(image.data), np.uint8), cv2.IMREAD_COLOR)
