@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mobilevlm train nano`: train the embedded default from random weights."""
+"""`mobilevlm train nano`: train the embedded default from random weights, or its second stage alone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mobilevlm_ros.commands import options
 from mobilevlm_ros.errors import OptionError
+
+if TYPE_CHECKING:
+    from mobilevlm_ros.training.nano.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="NAME=VALUE",
-        help="change the recipe, e.g. steps=500 scenes=2000",
+        help="change the recipe, e.g. scenes.steps=500 honest.steps=0",
+    )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="train only the second stage, from a checkpoint that has the first behind it",
     )
     options.add_threads(parser, "as many as there are")
     parser.add_argument(
@@ -49,14 +59,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Trains; says where the checkpoint is."""
     from mobilevlm_ros.files.user_cache import user_cache
-    from mobilevlm_ros.training.nano.train import Recipe, train_nano
+    from mobilevlm_ros.training.nano.recipe import Recipe
+    from mobilevlm_ros.training.nano.train import train_nano
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    recipe = dataclasses.replace(Recipe(), **_changes(args.set, dataclasses.asdict(Recipe())))
+    recipe = _changed(Recipe(), args.set)
     output = train_nano(
         args.output,
         args.work or user_cache() / "nano",
         recipe,
+        start=args.start,
         overwrite=args.overwrite,
         threads=args.threads,
         resume=not args.from_scratch,
@@ -66,20 +78,26 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"checkpoint": str(output), "recipe": dataclasses.asdict(recipe)}))
     else:
-        print(f"{output}: trained for {recipe.steps} steps; now: mobilevlm build {output} -o BUNDLE")
+        print(f"{output}: trained; now: mobilevlm build {output} -o BUNDLE")
     return 0
 
 
-def _changes(settings: list[str], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Values of NAME=VALUE settings, each of its default's type. Raises OptionError."""
-    changes = {}
+def _changed(recipe: Recipe, settings: list[str]) -> Recipe:
+    """The recipe with STAGE.NAME=VALUE settings, each of its default's type. Raises OptionError."""
+    told = {stage: dataclasses.asdict(getattr(recipe, stage)) for stage in ("scenes", "honest")}
+    names = [f"{stage}.{name}" for stage, values in told.items() for name in values]
     for setting in settings:
         name, _, value = setting.partition("=")
-        if name not in defaults:
-            raise OptionError(f"--set {setting}: the recipe has no {name!r}; it has {', '.join(defaults)}")
-        kind = type(defaults[name])
+        if name not in names:
+            raise OptionError(f"--set {setting}: the recipe has no {name!r}; it has {', '.join(names)}")
+        stage, _, field = name.partition(".")
+        kind = type(told[stage][field])
         try:
-            changes[name] = kind(value)
+            told[stage][field] = kind(value)
         except ValueError:
             raise OptionError(f"--set {setting}: {name} needs a value of type {kind.__name__}") from None
-    return changes
+    return dataclasses.replace(
+        recipe,
+        scenes=dataclasses.replace(recipe.scenes, **told["scenes"]),
+        honest=dataclasses.replace(recipe.honest, **told["honest"]),
+    )

@@ -94,3 +94,99 @@ SHORT_SUFFIXES: tuple[str, ...] = (
     " Answer briefly.",
 )
 YES_NO_SUFFIXES: tuple[str, ...] = (" Please answer yes or no.", " Yes or no?", " Answer yes or no.")
+
+MORE_QUESTIONS: dict[str, tuple[str, ...]] = {
+    "existence": (
+        "Is {a} there?",
+        "Is there {a} in this picture?",
+        "Is there {a} here?",
+        "Is there any {noun}?",
+        "Are there any {nouns}?",
+        "Do you see any {nouns}?",
+        "Can you see any {nouns}?",
+        "Do you see {a} in the image?",
+        "Does the image show {a}?",
+        "Is there {a} on the road?",
+    ),
+    "color": (
+        "What is the {kind}'s color?",
+        "What color does the {kind} have?",
+        "Which color is the {kind}?",
+        "What color is that {kind}?",
+    ),
+    "position": (
+        "Where's the {kind}?",
+        "Where is the {kind} in the image?",
+        "Which side is the {kind} on?",
+        "Where can I find the {kind}?",
+    ),
+    "distance": (
+        "How far is the {kind}?",
+        "How near is the {kind}?",
+    ),
+    "count": (
+        "How many {nouns}?",
+        "How many {nouns} are in the picture?",
+        "How many {nouns} are there in the image?",
+        "What is the count of {nouns}?",
+    ),
+    "path": (
+        "Is the road clear?",
+        "Is the way free?",
+        "Can I go straight ahead?",
+    ),
+    "signal": ("What is the color of the traffic light?", "Which color does the traffic light show?"),
+    "identity": ("What's {place}?", "What is there {place}?", "What can you see {place}?"),
+    "daylight": ("Is it day or is it dusk?", "Day or dusk?"),
+    "description": (
+        "What can you see?",
+        "Describe the picture.",
+        "Describe what you see.",
+        "What is in this picture?",
+        "What does the image show?",
+    ),
+}
+"""Further phrasings, of nano's second stage: the tokenizer and the first stage know only QUESTIONS."""
+
+PAIR_QUESTIONS: dict[str, tuple[str, ...]] = {
+    "moved": (
+        "Did the {kind} move?",
+        "Has the {kind} moved?",
+        "Did the {kind} change its place?",
+        "Is the {kind} in another place now?",
+        "Does the {kind} move?",
+    ),
+    "appeared": (
+        "What appeared?",
+        "What is new?",
+        "What was added?",
+        "What has appeared?",
+        "What is new in the second image?",
+        "Which object appeared?",
+    ),
+    "disappeared": (
+        "What disappeared?",
+        "What is gone?",
+        "What was removed?",
+        "What has disappeared?",
+        "What is missing in the second image?",
+        "Which object disappeared?",
+    ),
+    "changed": (
+        "What changed?",
+        "What has changed?",
+        "What is different?",
+        "What is the difference?",
+        "What happened?",
+        "What changed between the two images?",
+        "What is the difference between the two images?",
+    ),
+    "any change": (
+        "Did anything change?",
+        "Has anything changed?",
+        "Is anything different?",
+        "Did something change?",
+        "Is there any difference?",
+    ),
+}
+"""Questions about two pictures, the earlier one first."""

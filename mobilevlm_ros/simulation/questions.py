@@ -52,8 +52,11 @@ def an(phrase: str) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-def plural(kind: str) -> str:
-    return {"box": "boxes", "person": "people"}.get(kind, f"{kind}s")
+def plural(noun: str) -> str:
+    """Several of a kind or of a name: `boxes`, `red balls`, `people in blue`."""
+    if noun.startswith("person"):
+        return noun.replace("person", "people", 1)
+    return f"{noun}es" if noun.endswith("box") else f"{noun}s"
 
 
 def describe(seen: Sequence[VisibleObject]) -> str:
@@ -96,9 +99,14 @@ def _existence(seen: Sequence[VisibleObject], _: Observation, rng: np.random.Gen
     if present and rng.random() < 0.5:
         chosen = seen[int(rng.integers(len(seen)))]
         noun = chosen.thing.kind if rng.random() < 0.4 else name(chosen)
-        return {"a": an(noun), "noun": noun}, "yes", "Yes", f"Yes, there is {an(noun)}."
+        return _called(noun), "yes", "Yes", f"Yes, there is {an(noun)}."
     noun = _absent(seen, rng)
-    return {"a": an(noun), "noun": noun}, "no", "No", f"No, there is no {noun}."
+    return _called(noun), "no", "No", f"No, there is no {noun}."
+
+
+def _called(noun: str) -> dict[str, str]:
+    """The fields that name a thing, whether one or several."""
+    return {"a": an(noun), "noun": noun, "nouns": plural(noun)}
 
 
 def _absent(seen: Sequence[VisibleObject], rng: np.random.Generator) -> str:

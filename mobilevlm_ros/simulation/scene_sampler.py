@@ -56,11 +56,12 @@ def _sample_things(rng: np.random.Generator, choices: Sequence[str]) -> tuple[Sc
         usable = [place for place in free if not (kind in ROADSIDE and place[0] == "ahead")]
         zone, slot = usable[int(rng.integers(len(usable)))]
         free.remove((zone, slot))
-        things.append(_sample_thing(rng, kind, zone, slot))
+        things.append(sample_thing(rng, kind, zone, slot))
     return tuple(things)
 
 
-def _sample_thing(rng: np.random.Generator, kind: str, zone: str, slot: float) -> SceneObject:
+def sample_thing(rng: np.random.Generator, kind: str, zone: str, slot: float) -> SceneObject:
+    """A thing of a kind in one of the SLOTS of a zone; colour, distance and movement are drawn."""
     nearest, farthest = NEAR if rng.random() < 0.55 else FAR
     if nearest == NEAR[0] and kind in ("car", *ROADSIDE):
         nearest = 4.7  # closer, and they would leave the picture
@@ -74,7 +75,7 @@ def _sample_thing(rng: np.random.Generator, kind: str, zone: str, slot: float) -
         bearing = min(max(bearing, min(inside, 0.3)), max(1 - inside, 0.7))
     return SceneObject(
         kind=kind,
-        color=_sample_color(rng, kind),
+        color=sample_color(rng, kind),
         bearing=bearing,
         distance=distance,
         sway=sway,
@@ -85,7 +86,8 @@ def _sample_thing(rng: np.random.Generator, kind: str, zone: str, slot: float) -
     )
 
 
-def _sample_color(rng: np.random.Generator, kind: str) -> str:
+def sample_color(rng: np.random.Generator, kind: str) -> str:
+    """One of the colours that a kind comes in."""
     if kind == "cone":
         return "orange"
     if kind == "stop sign":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many questions behind one picture, each seeing the picture and itself alone.
+"""Many questions behind one picture or two, each seeing the pictures and itself alone.
 
 The picture is paid for once, yet every question stands exactly where it stands when the robot asks it:
 directly after the image, at the same positions, blind to the other questions. Some have a second turn.
@@ -11,8 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from mobilevlm_ros.model.mobilevlm import MobileVLM
 from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN, Tokenizer
 
@@ -22,16 +25,18 @@ Turn = tuple[str, str]
 
 @dataclass
 class Batch:
-    """Right-padded ids of B packed samples of T positions; the image's own positions hold IMAGE_TOKEN.
+    """Right-padded ids of B packed samples of T positions; the images' own positions hold IMAGE_TOKEN.
 
     ids, labels, positions i64 [B, T] (labels name the token that follows, or IGNORE);
-    segments i64 [B, T]: 0 the shared prefix, k the k-th conversation, -1 padding.
+    segments i64 [B, T]: 0 the shared prefix, k the k-th conversation, -1 padding;
+    unsure bool [B, T]: where an answer begins that says that one does not know.
     """
 
     ids: NDArray[np.int64]
     labels: NDArray[np.int64]
     positions: NDArray[np.int64]
     segments: NDArray[np.int64]
+    unsure: NDArray[np.bool_]
 
     def mask(self) -> NDArray[np.bool_]:
         """Who sees whom, bool [B, 1, T, T]: causal, within the own conversation and the shared prefix."""
@@ -43,14 +48,22 @@ class Batch:
 class Packer:
     """Turns conversations about one picture into token rows, in the prompt format of the released models."""
 
-    def __init__(self, tokenizer: Tokenizer, image_tokens: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, image_tokens: int, not_knowing: frozenset[str] = frozenset()
+    ) -> None:
+        """`not_knowing`: the answers that `Batch.unsure` marks."""
         self.tokenizer = tokenizer
+        self.image_tokens = image_tokens
+        self.not_knowing = not_knowing
         self.template = TEMPLATES["v1"]
-        prompt = tokenizer.encode_prompt(self.template.opening + image_question(""))
-        before = prompt[: prompt.index(IMAGE_TOKEN)]
-        self.image_start = len(before)
-        self.image_end = len(before) + image_tokens
-        self.prefix = before + [IMAGE_TOKEN] * image_tokens
+
+    def prefix(self, images: int = 1) -> list[int]:
+        """Ids of everything up to the last of the images, each with IMAGE_TOKEN at all of its positions."""
+        prompt = self.tokenizer.encode_prompt(self.template.opening + image_question("", images))
+        ids: list[int] = []
+        for token in prompt:
+            ids += [token] * (self.image_tokens if token == IMAGE_TOKEN else 1)
+        return ids[: len(ids) - ids[::-1].index(IMAGE_TOKEN)]
 
     def conversation(self, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
         """Ids after the image, and labels that teach each answer and its end."""
@@ -69,18 +82,27 @@ class Packer:
             labels += [IGNORE] * (len(prompt) - 1) + taught + [IGNORE]
         return ids, labels
 
-    def pack(self, samples: Sequence[Iterable[Sequence[Turn]]], length: int) -> Batch:
-        """Rows of exactly `length` positions: each picture's conversations in order, while they fit."""
-        unk = self.tokenizer.unk_id
-        batch = Batch(*(np.full((len(samples), length), fill, np.int64) for fill in (unk, IGNORE, 0, -1)))
-        start = len(self.prefix)
-        batch.ids[:, :start], batch.positions[:, :start], batch.segments[:, :start] = (
-            self.prefix,
-            range(start),
-            0,
+    def pack(
+        self,
+        samples: Sequence[Iterable[Sequence[Turn]]],
+        length: int,
+        images: Sequence[int] | None = None,
+    ) -> Batch:
+        """Rows of exactly `length` positions: each picture's conversations in order, while they fit.
+
+        `images`: pictures of each row; None: one each.
+        """
+        fills = (self.tokenizer.unk_id, IGNORE, 0, -1)
+        batch = Batch(
+            *(np.full((len(samples), length), fill, np.int64) for fill in fills),
+            unsure=np.zeros((len(samples), length), bool),
         )
         for row, conversations in enumerate(samples):
-            place = start
+            prefix = self.prefix(1 if images is None else images[row])
+            place = start = len(prefix)
+            batch.ids[row, :start] = prefix
+            batch.positions[row, :start] = range(start)
+            batch.segments[row, :start] = 0
             for number, turns in enumerate(conversations, 1):
                 ids, labels = self.conversation(turns)
                 end = place + len(ids)
@@ -90,5 +112,21 @@ class Packer:
                 batch.labels[row, place:end] = labels
                 batch.positions[row, place:end] = range(start, start + len(ids))
                 batch.segments[row, place:end] = number
+                for at, (_, answer) in zip(_beginnings(labels), turns, strict=True):
+                    batch.unsure[row, place + at] = answer in self.not_knowing
                 place = end
         return batch
+
+
+def _beginnings(labels: Sequence[int]) -> list[int]:
+    """Where the answers begin: each taught position after one that is not."""
+    return [
+        at for at, label in enumerate(labels) if label != IGNORE and (at == 0 or labels[at - 1] == IGNORE)
+    ]
+
+
+def splice(model: MobileVLM, batch: Batch, images: Tensor) -> Tensor:
+    """Embeddings [B, T, H] of a batch; the tokens [n, M, H] of all its images, row by row, in their places."""
+    ids = torch.from_numpy(batch.ids)
+    embeddings = model.embed_tokens(ids.clamp(min=0))
+    return embeddings.masked_scatter((ids == IMAGE_TOKEN)[..., None], images.to(embeddings.dtype))

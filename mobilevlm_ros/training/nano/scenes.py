@@ -77,7 +77,7 @@ def render_scenes(
     scenes = SceneSet(np.stack([d[0] for d in done]), np.stack([d[1] for d in done]), [d[2] for d in done])
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)
-        truth = json.dumps([_truth(observation) for observation in scenes.observations]).encode()
+        truth = json.dumps([scene_truth(observation) for observation in scenes.observations]).encode()
         with new_file(cache / stem, overwrite=True) as part:
             np.savez(
                 part,
@@ -94,7 +94,7 @@ def _read(file: Path, count: int) -> SceneSet | None:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             truth = json.loads(arrays["truth"].tobytes())
-            observations = [_observation(entry) for entry in truth]
+            observations = [read_truth(entry) for entry in truth]
             scenes = SceneSet(arrays["pixels"], arrays["patches"], observations)
         if not len(scenes.pixels) == len(scenes.patches) == len(observations) == count:
             raise ValueError(f"it does not hold {count} scenes")
@@ -106,11 +106,13 @@ def _read(file: Path, count: int) -> SceneSet | None:
     return scenes
 
 
-def _truth(observation: Observation) -> dict[str, Any]:
+def scene_truth(observation: Observation) -> dict[str, Any]:
+    """What a picture shows, for a JSON file; without the picture."""
     return {"light": observation.light, "seen": [asdict(seen) for seen in observation.seen]}
 
 
-def _observation(truth: dict[str, Any]) -> Observation:
+def read_truth(truth: dict[str, Any]) -> Observation:
+    """The observation of `scene_truth`, without picture. Raises KeyError or TypeError for another's."""
     seen = (
         VisibleObject(SceneObject(**entry["thing"]), entry["visible"], tuple(entry["box"]))
         for entry in truth["seen"]
@@ -121,11 +123,16 @@ def _observation(truth: dict[str, Any]) -> Observation:
 def _render_one(job: tuple[int, int, int]) -> tuple[U8, U8, Observation]:
     seed, image_size, patch_size = job
     rng = np.random.default_rng([seed, 0xCA3E2A])
-    width, height = _SIZES[int(rng.integers(len(_SIZES)))]
+    width, height = camera_size(rng)
     observation = observe(sample_scene(seed), float(rng.uniform(0, 30)), width, height)
     pixels = prepare(observation.image, image_size)
     patches = _patch_labels(observation, image_size, patch_size)
     return pixels, patches, Observation(_NO_IMAGE, _NO_IMAGE[..., 0], observation.seen, observation.light)
+
+
+def camera_size(rng: np.random.Generator) -> tuple[int, int]:
+    """Width and height of the pictures of some camera, in pixels."""
+    return _SIZES[int(rng.integers(len(_SIZES)))]
 
 
 def _patch_labels(observation: Observation, image_size: int, patch_size: int) -> U8:
@@ -145,31 +152,3 @@ def _patch_labels(observation: Observation, image_size: int, patch_size: int) ->
         labels[wins] = np.where(share[wins] >= _COVERED, index + 1, OPEN)
         best = np.maximum(best, share)
     return labels
-
-
-def clutter(rng: np.random.Generator, image_size: int) -> U8:
-    """A picture that is no scene of ours: coloured noise at many scales, patches and lines. u8 [S, S, 3].
-
-    Taught with unrelated answers, it keeps the model from being sure about pictures it has never learnt
-    (outlier exposure, Hendrycks et al. 2019).
-    """
-    picture = np.zeros((image_size, image_size, 3), np.float32)
-    for scale in (2, 4, 9, 18, 48, 144):
-        noise = rng.standard_normal((scale, scale, 3), np.float32) * rng.uniform(0, 60)
-        if rng.random() < 0.5:
-            noise[:] = noise.mean(-1, keepdims=True)
-        picture += cv2.resize(noise, (image_size, image_size), interpolation=cv2.INTER_CUBIC)
-    picture += rng.uniform(50, 200, 3).astype(np.float32)
-    canvas: U8 = np.clip(picture, 0, 255).astype(np.uint8)
-    for _ in range(int(rng.integers(0, 14))):
-        points = rng.uniform(-0.1, 1.1, 2) * image_size + rng.normal(
-            0, rng.uniform(3, 40), (int(rng.integers(3, 7)), 2)
-        )
-        color = tuple(int(c) for c in rng.integers(0, 256, 3))
-        if rng.random() < 0.5:
-            cv2.fillPoly(canvas, [points.astype(np.int32)], color, cv2.LINE_AA)
-        else:
-            cv2.polylines(
-                canvas, [points.astype(np.int32)], False, color, int(rng.integers(1, 4)), cv2.LINE_AA
-            )
-    return canvas
