@@ -90,7 +90,7 @@ def checked(observation: Observation, rng: np.random.Generator) -> Turn | None:
 
 
 def check(kind: str, thing: SceneObject | None, rng: np.random.Generator, called: str) -> Turn:
-    """A yes or no about a detail of a thing (None: there is none of its kind), `called` so in the question."""
+    """A yes or no about a detail of a thing (None: there is none of its kind), `called` so in it."""
     detail = str(rng.choice(_details(kind)))
     true = _fact(thing, detail) if thing is not None else ""
     options = {

@@ -14,7 +14,7 @@ from mobilevlm_ros.export.options import BuildOptions
 from mobilevlm_ros.export.quality.agreement import measure
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.types import Frame, Request
-from mobilevlm_ros.training.nano.train import nano_config
+from mobilevlm_ros.training.nano.recipe import nano_config
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "models" / "nano"
 MEGABYTE = 1 << 20
@@ -49,7 +49,7 @@ def test_checkpoint_is_official_in_layout_and_small() -> None:
     assert data["model_type"] == "mobilevlm"
     assert data["mm_projector_type"] == "ldpnet"
     recipe = json.loads((CHECKPOINT / "recipe.json").read_text())
-    assert recipe["steps"] > 0
+    assert recipe["honest"]["steps"] > 0 and len(recipe["from"]) == 64
     assert {**nano_config(data["vocab_size"]).to_json_dict(), "torch_dtype": "float32"} == data
 
 

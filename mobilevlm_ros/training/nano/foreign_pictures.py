@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures that are no scene of ours, drawn from nothing: what a camera may show that nano has never learnt.
 
-Taught with unrelated or unsure answers, they keep the model from being sure about the unknown (outlier exposure,
-Hendrycks et al. 2019). Photographs are kept for the examination.
+Taught with unrelated or unsure answers, they keep the model from being sure about the unknown (outlier
+exposure, Hendrycks et al. 2019). Photographs are kept for the examination.
 """
 
 from __future__ import annotations

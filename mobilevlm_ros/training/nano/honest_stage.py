@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The second stage: not to pretend, two pictures, and conversations. The tower is frozen, its features cached."""
+"""The second stage: not to pretend, two pictures, conversations. The tower is frozen, its features are kept."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class HonestLessons:
         return {"loss": total, "answers": answers, "uneven": uneven, "accuracy": accuracy}
 
     def _unevenness(self, logits: Tensor) -> Tensor:
-        """How far the choices are from equally likely, logits [M, V]: mean KL of the even distribution, nats."""
+        """How far the choices are from equally likely, logits [M, V]: the mean KL in nats."""
         total = logits.new_zeros(())
         if not len(logits):
             return total

@@ -126,7 +126,7 @@ def _beginnings(labels: Sequence[int]) -> list[int]:
 
 
 def splice(model: MobileVLM, batch: Batch, images: Tensor) -> Tensor:
-    """Embeddings [B, T, H] of a batch; the tokens [n, M, H] of all its images, row by row, in their places."""
+    """Embeddings [B, T, H] of a batch; its images' tokens [n, M, H], row by row, in their places."""
     ids = torch.from_numpy(batch.ids)
     embeddings = model.embed_tokens(ids.clamp(min=0))
     return embeddings.masked_scatter((ids == IMAGE_TOKEN)[..., None], images.to(embeddings.dtype))

@@ -57,7 +57,7 @@ class HonestStage(Stage):
     batch: int = 16
     length: int = 352
     scenes: int = 2400
-    learning_rate: float = 6e-4
+    learning_rate: float = 8e-4
     warmup: int = 40
     decay: float = 0.6
     weight_decay: float = 0.05

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first stage: everything from random weights, on questions about scenes, with a second loss for the tower."""
+"""The first stage: everything from random weights, on questions about scenes; a second loss for the tower."""
 
 from __future__ import annotations
 

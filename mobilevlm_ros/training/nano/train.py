@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains nano, the embedded default: a small MobileVLM, from random weights, on simulated scenes.
 
-Its stages are not the paper's (section 4: language pretraining, chat tuning, alignment, instruction tuning). There
-is no pretrained tower or language model to start from, and at this size one stage teaches seeing and answering at
-once; a second one teaches what the model must not pretend to know, pairs of pictures, and conversations.
+Its stages are not the paper's (section 4: language pretraining, chat tuning, alignment, instruction tuning).
+There is no pretrained tower or language model to start from, and at this size one stage teaches seeing and
+answering at once. A second one teaches what the model must not pretend to know, pairs of pictures, and
+conversations.
 """
 
 from __future__ import annotations

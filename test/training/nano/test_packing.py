@@ -10,8 +10,8 @@ import torch
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
 from mobilevlm_ros.processing.tokenizer import Tokenizer
-from mobilevlm_ros.training.nano.packing import IGNORE, Packer
-from mobilevlm_ros.training.nano.train import nano_config
+from mobilevlm_ros.training.nano.packing import IGNORE, Packer, splice
+from mobilevlm_ros.training.nano.recipe import nano_config
 from mobilevlm_ros.training.nano.vocabulary import train_tokenizer
 
 CONVERSATIONS = [
@@ -36,17 +36,32 @@ def model(tokenizer: Tokenizer) -> MobileVLM:
 
 @torch.no_grad()
 def test_packed_question_equals_the_question_alone(tokenizer: Tokenizer, model: MobileVLM) -> None:
+    """A row about one picture beside one about two."""
     packer = Packer(tokenizer, model.config.num_image_tokens)
-    batch = packer.pack([CONVERSATIONS], 256)
-    image = model.encode_images(torch.randn(1, 3, 144, 144))
-    embeddings = model.embed_tokens(torch.from_numpy(batch.ids).clamp(min=0))
-    spliced = torch.cat((embeddings[:, : packer.image_start], image, embeddings[:, packer.image_end :]), 1)
-    packed = model(spliced, positions=torch.from_numpy(batch.positions), mask=torch.from_numpy(batch.mask()))
-    for number, turns in enumerate(CONVERSATIONS, 1):
-        rendered = TEMPLATES["v1"].render([(image_question(turns[0][0]), turns[0][1]), *turns[1:]])
-        ids = tokenizer.encode_prompt(rendered)
-        alone = model(model.embed_prompt(ids, image))[0, packer.image_end :]
-        assert torch.allclose(packed[0, batch.segments[0] == number], alone, atol=1e-4)
+    batch = packer.pack([CONVERSATIONS, CONVERSATIONS[:2]], 288, [1, 2])
+    images = model.encode_images(torch.randn(3, 3, 144, 144))
+    packed = model(
+        splice(model, batch, images),
+        positions=torch.from_numpy(batch.positions),
+        mask=torch.from_numpy(batch.mask()),
+    )
+    for row, shown in enumerate((images[:1], images[1:])):
+        start = len(packer.prefix(len(shown)))
+        for number, turns in enumerate(CONVERSATIONS[: 3 - row], 1):
+            first = image_question(turns[0][0], len(shown))
+            rendered = TEMPLATES["v1"].render([(first, turns[0][1]), *turns[1:]])
+            alone = model(model.embed_prompt(tokenizer.encode_prompt(rendered), shown))[0, start:]
+            assert torch.allclose(packed[row, batch.segments[row] == number], alone, atol=1e-4)
+
+
+def test_answers_that_do_not_know_are_marked_where_they_begin(tokenizer: Tokenizer) -> None:
+    unknown = "I do not know."
+    packer = Packer(tokenizer, 36, frozenset({unknown}))
+    batch = packer.pack([[[("Why?", unknown)], [("Is there a cone?", "Yes"), ("And a dog?", unknown)]]], 256)
+    places = np.flatnonzero(batch.unsure[0])
+    assert len(places) == 2
+    begin = tokenizer.encode(unknown, bos=False)
+    assert [list(batch.labels[0, at : at + len(begin)]) for at in places] == [begin, begin]
 
 
 def test_labels_are_the_answers_and_their_end(tokenizer: Tokenizer) -> None:
