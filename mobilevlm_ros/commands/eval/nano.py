@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mobilevlm eval nano`: how often nano answers right, on scenes that no training has seen.
+"""`mobilevlm eval nano`: how often nano answers right, on scenes and pairs of pictures that no training has
+seen, and how sure it is of what it cannot know.
 
 With `--compare CHECKPOINT`: how often the bundle answers as the checkpoint does in float32.
 """
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mobilevlm_ros.evaluation.nano.exam import Report
+    from mobilevlm_ros.evaluation.nano.foreign import ForeignReport
+    from mobilevlm_ros.inference.assistant import Assistant
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
@@ -30,7 +35,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="compare a bundle with its float32 checkpoint instead",
     )
-    parser.add_argument("--count", type=int, default=2000, help="questions (default: 2000)")
+    parser.add_argument("--count", type=int, default=2000, help="questions about scenes (default: 2000)")
+    parser.add_argument(
+        "--pairs", type=int, default=500, help="questions about two pictures (default: 500; 0: none)"
+    )
+    parser.add_argument(
+        "--foreign",
+        type=int,
+        default=1000,
+        help="questions that nano cannot know the answer to (default: 1000; 0: none)",
+    )
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        metavar="DIR",
+        help="photographs for --foreign; without it, drawn pictures that are no scene",
+    )
     options.add_threads(parser)
     parser.add_argument(
         "--failures", type=int, default=0, metavar="N", help="also print the first N wrong answers"
@@ -48,44 +68,84 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Examines; the table goes to stdout, progress to stderr."""
-    from tqdm import tqdm
-
+    """Examines; the tables go to stdout, progress to stderr."""
     from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.errors import OptionError
-    from mobilevlm_ros.evaluation.nano.exam import Report, evaluate
     from mobilevlm_ros.inference.assistant import Assistant
-    from mobilevlm_ros.inference.types import Frame, Request
 
     if args.count < 1:
         raise OptionError(f"--count is {args.count}: ask at least 1 question")
+    for name in ("pairs", "foreign"):
+        if getattr(args, name) < 0:
+            raise OptionError(f"--{name} is {getattr(args, name)}: 0 asks none")
     if args.write_pope is not None:
         return _write_pope(args)
     if args.compare is not None:
         return _compare(args)
+    photos = _photos(args.photos)
     if args.checkpoint is not None:
         runtime = load_runtime(args.checkpoint, "torch", args.threads)
     else:
         runtime = load_runtime(args.bundle, threads=args.threads)
-    assistant = Assistant(runtime)
+    report = _examine(Assistant(runtime), args, photos)
+    told = report[0].as_dict()
+    if args.json:
+        told |= {name: found.as_dict() for name, found in zip(("pairs", "foreign"), report[1:]) if found}
+        print(json.dumps(told))
+        return 0
+    print("\n\n".join(found.table() for found in report if found))
+    for failure in [f for found in report[:2] if found for f in found.failures][: args.failures]:
+        print(json.dumps(failure))
+    return 0
 
-    def answer(image: NDArray[np.uint8], question: str) -> str:
+
+def _examine(
+    assistant: Assistant, args: argparse.Namespace, photos: list[NDArray[np.uint8]]
+) -> tuple[Report, Report | None, ForeignReport | None]:
+    """The marks about scenes and about pairs, and the confidences about what is foreign."""
+    from tqdm import tqdm
+
+    from mobilevlm_ros.evaluation.nano.exam import evaluate
+    from mobilevlm_ros.evaluation.nano.foreign import examine_foreign
+    from mobilevlm_ros.evaluation.nano.pairs import evaluate_pairs
+    from mobilevlm_ros.inference.types import Frame, Request
+
+    def text(image: NDArray[np.uint8], question: str) -> str:
         return assistant.ask(Frame(image), Request(question)).text
 
-    with tqdm(total=args.count, desc="examining", unit="question", disable=None) as bar:
+    def pair(images: tuple[NDArray[np.uint8], NDArray[np.uint8]], question: str) -> str:
+        return assistant.ask([Frame(image) for image in images], Request(question)).text
+
+    def sure(image: NDArray[np.uint8], question: str, choices: tuple[str, ...]) -> tuple[str, float]:
+        answer = assistant.ask(Frame(image), Request(question, choices=choices))
+        return answer.text, answer.confidence
+
+    total = args.count + args.pairs + args.foreign
+    with tqdm(total=total, desc="examining", unit="question", disable=None) as bar:
 
         def on_question(report: Report) -> None:
             bar.set_postfix(accuracy=f"{report.accuracy:.3f}")
             bar.update()
 
-        report = evaluate(answer, args.count, on_question=on_question)
-    if args.json:
-        print(json.dumps(report.as_dict()))
-        return 0
-    print(report.table())
-    for failure in report.failures[: args.failures]:
-        print(json.dumps(failure))
-    return 0
+        scenes = evaluate(text, args.count, on_question=on_question)
+        pairs = evaluate_pairs(pair, args.pairs, on_question=on_question) if args.pairs else None
+        foreign = (
+            examine_foreign(sure, args.foreign, photos, on_question=bar.update) if args.foreign else None
+        )
+    return scenes, pairs, foreign
+
+
+def _photos(folder: Path | None) -> list[NDArray[np.uint8]]:
+    """The pictures of a folder by name. Raises OptionError where there are none."""
+    from mobilevlm_ros.errors import OptionError
+    from mobilevlm_ros.processing.image_file import read_picture
+
+    if folder is None:
+        return []
+    files = [f for f in sorted(folder.glob("*")) if f.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")]
+    if not files:
+        raise OptionError(f"--photos {folder}: no .jpg, .png or .webp there; name a folder with photographs")
+    return [read_picture(file) for file in files]
 
 
 def _write_pope(args: argparse.Namespace) -> int:

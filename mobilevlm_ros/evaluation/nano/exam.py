@@ -41,9 +41,19 @@ def exam(
 class Report:
     """Marks per family, and every wrong answer."""
 
+    families: tuple[str, ...] = FAMILIES
     right: Counter[str] = field(default_factory=Counter)
     asked: Counter[str] = field(default_factory=Counter)
     failures: list[dict[str, str | int]] = field(default_factory=list)
+
+    def mark(self, exchange: QAPair, given: str, right: bool, seed: int) -> None:
+        """Counts an answer, right or wrong."""
+        self.asked[exchange.family] += 1
+        if right:
+            self.right[exchange.family] += 1
+            return
+        failure = {"family": exchange.family, "question": exchange.question, "truth": exchange.truth}
+        self.failures.append({"seed": seed, **failure, "answer": given})
 
     @property
     def accuracy(self) -> float:
@@ -53,7 +63,7 @@ class Report:
     def table(self) -> str:
         """The marks as a Markdown table, with a total."""
         lines = ["| family | right | asked | accuracy |", "|---|---|---|---|"]
-        for family in FAMILIES:
+        for family in self.families:
             if self.asked[family]:
                 share = self.right[family] / self.asked[family]
                 lines.append(f"| {family} | {self.right[family]} | {self.asked[family]} | {share:.1%} |")
@@ -64,7 +74,7 @@ class Report:
 
     def as_dict(self) -> dict[str, object]:
         """The marks for JSON."""
-        families = {f: {"right": self.right[f], "asked": self.asked[f]} for f in FAMILIES if self.asked[f]}
+        families = {f: {"right": self.right[f], "asked": self.asked[f]} for f in self.families if self.asked[f]}
         return {"accuracy": self.accuracy, "families": families, "failures": self.failures}
 
 
@@ -75,19 +85,7 @@ def evaluate(
     report = Report()
     for image, exchange, seed in exam(count):
         given = answer(image, exchange.question)
-        report.asked[exchange.family] += 1
-        if agrees(exchange, given):
-            report.right[exchange.family] += 1
-        else:
-            report.failures.append(
-                {
-                    "seed": seed,
-                    "family": exchange.family,
-                    "question": exchange.question,
-                    "truth": exchange.truth,
-                    "answer": given,
-                }
-            )
+        report.mark(exchange, given, agrees(exchange, given), seed)
         if on_question is not None:
             on_question(report)
     return report

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The foreign questions are foreign: training never saw their words; the report counts what is sure."""
+
+import json
+from collections import Counter
+from importlib.resources import files
+
+import numpy as np
+
+from mobilevlm_ros.evaluation.nano.foreign import examine_foreign, foreign_questions, says_unknown
+from mobilevlm_ros.simulation import phrases
+from mobilevlm_ros.simulation.scene import EXTRA_KINDS, KINDS
+from mobilevlm_ros.training.nano.foreign_questions import NOT_KNOWING, WORDS, foreign_turn
+
+HELD_OUT = json.loads(
+    files("mobilevlm_ros.evaluation.nano").joinpath("foreign.json").read_text(encoding="utf-8")
+)
+
+
+def test_words_and_phrasings_of_the_examination_are_held_out_of_training() -> None:
+    assert len(set(HELD_OUT["nouns"])) >= 300
+    taught = {word for key in ("nouns", "compounds") for noun in WORDS[key] for word in (noun, *noun.split())}
+    assert not taught & {word for noun in HELD_OUT["nouns"] for word in (noun, *noun.split())}
+    known = {kind for kind in (*KINDS, *EXTRA_KINDS)}
+    assert not known & {*taught, *HELD_OUT["nouns"]}
+    scenes = {
+        question.replace("{kind}", "{noun}")
+        for words in (phrases.QUESTIONS, phrases.MORE_QUESTIONS)
+        for family in words.values()
+        for question in family
+    }
+    assert not {*WORDS["noun_questions"], *scenes} & set(HELD_OUT["noun_questions"])
+    assert not set(WORDS["properties"]) & set(HELD_OUT["known_properties"])
+    assert not {*WORDS["chat"], *WORDS["languages"], *WORDS["knowledge"]} & set(HELD_OUT["others"])
+
+
+def test_taught_answers_say_that_they_do_not_know() -> None:
+    rng = np.random.default_rng(1)
+    turns = [foreign_turn(rng) for _ in range(300)]
+    assert len({question for question, _ in turns}) > 250
+    assert all(says_unknown(answer) for _, answer in turns)
+    shares = Counter(answer for _, answer in turns)
+    for answer, share in NOT_KNOWING:
+        assert abs(shares[answer] / 300 - share) < 0.1
+        assert share < 0.8  # what is learnt from it cannot be sure
+
+
+def test_same_questions_twice_with_every_group_in_both_forms() -> None:
+    one, two = ([(q.question, q.choices, q.group, int(q.image.sum())) for q in foreign_questions(40)] for _ in "ab")
+    assert one == two
+    groups = Counter((group, bool(choices)) for _, choices, group, _ in one)
+    assert groups["nouns", True] == groups["nouns", False] == 9
+    assert groups["pictures", True] == groups["pictures", False] == 6
+    assert len(groups) == 8
+
+
+def test_photographs_stand_in_for_drawn_pictures() -> None:
+    photo = np.full((20, 30, 3), 7, np.uint8)
+    shown = [q for q in foreign_questions(40, [photo]) if q.group == "pictures"]
+    assert all(q.image is photo for q in shown)
+
+
+def test_report_counts_what_is_sure() -> None:
+    asked: list[str] = []
+
+    def student(image: np.ndarray, question: str, choices: tuple[str, ...]) -> tuple[str, float]:
+        asked.append(question)
+        sure = len(asked) % 10 == 0
+        return ("yes" if choices else "I do not know."), 0.95 if sure else 0.5
+
+    report = examine_foreign(student, 40)
+    told = report.as_dict()
+    assert told["above"] == 0.1 and told["asked"] == 40 and told["told"] == 20
+    assert told["histogram"] == [0, 0, 0, 0, 0, 36, 0, 0, 0, 4]
+    assert "**10.0%**" in report.table()
+    assert len(report.surest) == 4
