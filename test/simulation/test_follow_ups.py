@@ -23,7 +23,13 @@ def test_every_answer_is_true_of_the_thing_it_names() -> None:
             named = [kind for kind in KINDS if f"The {kind} is" in answer or f"the {kind} is" in answer]
             for kind in named:
                 thing = things[kind]
-                true = {thing.color, "near" if thing.is_near else "far", "ahead", "on the left", "on the right"}
+                true = {
+                    thing.color,
+                    "near" if thing.is_near else "far",
+                    "ahead",
+                    "on the left",
+                    "on the right",
+                }
                 said = answer.rstrip(".").rpartition(" is ")[2]
                 assert said in true
                 if said.startswith("on the"):

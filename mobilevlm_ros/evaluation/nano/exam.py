@@ -74,7 +74,9 @@ class Report:
 
     def as_dict(self) -> dict[str, object]:
         """The marks for JSON."""
-        families = {f: {"right": self.right[f], "asked": self.asked[f]} for f in self.families if self.asked[f]}
+        families = {
+            f: {"right": self.right[f], "asked": self.asked[f]} for f in self.families if self.asked[f]
+        }
         return {"accuracy": self.accuracy, "families": families, "failures": self.failures}
 
 

@@ -2,7 +2,8 @@
 """Questions that nano cannot know the answer to: how sure is it of what it says?
 
 The nouns, the phrasings and the other questions are in foreign.json; training never saw them (it has lists of
-its own). Three in ten questions are about pictures that are no scene, and half of those are of nano's own kind.
+its own). Three in ten questions are about pictures that are no scene, and half of those are of nano's own
+kind.
 """
 
 from __future__ import annotations
@@ -72,9 +73,8 @@ class ForeignReport:
         """Two Markdown tables: by group and form, and the distribution."""
         lines = [f"| what is foreign | form | asked | median | above {SURE} |", "|---|---|---|---|---|"]
         for (group, form), values in sorted(self.confidences.items()):
-            lines.append(
-                f"| {group} | {form} | {len(values)} | {np.median(values):.2f} | {self.share_sure(values):.1%} |"
-            )
+            sure = f"{self.share_sure(values):.1%}"
+            lines.append(f"| {group} | {form} | {len(values)} | {np.median(values):.2f} | {sure} |")
         every = self.all
         lines.append(
             f"| **all** | | {len(every)} | {np.median(every):.2f} | **{self.share_sure(every):.1%}** |"
@@ -145,7 +145,7 @@ def says_unknown(answer: str) -> bool:
 def foreign_questions(count: int, photos: Sequence[U8] = ()) -> Iterator[ForeignQuestion]:
     """`count` questions, every other one with choices. Deterministic.
 
-    `photos` are the pictures that are no scene; without them they are drawn, from other seeds than training's.
+    `photos` are the pictures that are no scene; without them they are drawn, not from training's seeds.
     """
     words: dict[str, list[str]] = json.loads(
         files("mobilevlm_ros.evaluation.nano").joinpath("foreign.json").read_text(encoding="utf-8")
@@ -186,7 +186,13 @@ def _about_noun(words: dict[str, list[str]], rng: np.random.Generator) -> str:
     noun = str(rng.choice(words["nouns"]))
     if rng.random() < 0.1:
         noun = f"{rng.choice(PAINTS)} {noun}"
-    fields = {"a": an(noun), "noun": noun, "nouns": plural(noun), "kind": noun, "known": str(rng.choice(KINDS))}
+    fields = {
+        "a": an(noun),
+        "noun": noun,
+        "nouns": plural(noun),
+        "kind": noun,
+        "known": str(rng.choice(KINDS)),
+    }
     if rng.random() < 0.5:
         return str(rng.choice(words["noun_questions"])).format(**fields)
     family = str(rng.choice(("existence", "existence", "color", "position", "distance", "count")))

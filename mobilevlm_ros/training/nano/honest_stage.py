@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The second stage: not to pretend, two pictures, conversations. The tower is frozen, its features are kept."""
+"""The second stage: not to pretend, two pictures, conversations. The tower is frozen, features are kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobilevlm_ros.inference.choices.scoring import variants
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 from mobilevlm_ros.simulation import phrases

@@ -24,13 +24,22 @@ def test_what_is_told_is_what_is_seen() -> None:
     for seed in range(60):
         pair = sample_pair(seed, 160, 120)
         counted[pair.change.what] += 1
-        before, after = (Counter((s.thing.kind, s.thing.color, s.thing.zone) for s in o.seen) for o in (pair.first, pair.second))
+        before, after = (
+            Counter((s.thing.kind, s.thing.color, s.thing.zone) for s in o.seen)
+            for o in (pair.first, pair.second)
+        )
         gone, come = list((before - after).elements()), list((after - before).elements())
         sentence = describe_change(pair.change)
         for kind, color, zone in come:
             assert kind in sentence
             assert zone in sentence or color in sentence
-        expected = {"none": (0, 0), "appeared": (0, 1), "disappeared": (1, 0), "moved": (1, 1), "recolored": (1, 1)}
+        expected = {
+            "none": (0, 0),
+            "appeared": (0, 1),
+            "disappeared": (1, 0),
+            "moved": (1, 1),
+            "recolored": (1, 1),
+        }
         assert (len(gone), len(come)) == expected[pair.change.what]
         if pair.change.what == "moved":
             assert gone[0][:2] == come[0][:2] and gone[0][2] != come[0][2]
