@@ -35,7 +35,7 @@ def foreign_picture(rng: np.random.Generator, size: int) -> U8:
         share = max(0.0, float(rng.uniform(-0.2, 0.9)))
         picture = (grey + (picture - grey) * share).astype(np.uint8)
     if rng.random() < 0.25:
-        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 3)))
+        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 3))).astype(np.uint8)
     if rng.random() < 0.4:
         picture = np.clip(picture * rng.uniform(0.25, 1.2) + rng.uniform(-20, 20), 0, 255).astype(np.uint8)
     if rng.random() < 0.4:  # the bars of a picture that is wider than high, in the colour `prepare` pads with
@@ -192,7 +192,8 @@ def fractal(rng: np.random.Generator, size: int) -> U8:
 
 def portrait(rng: np.random.Generator, size: int) -> U8:
     """A few large soft blobs before a quiet ground: a face, an animal, food, seen from close by."""
-    canvas = (cloud if rng.random() < 0.5 else gradient)(rng, size).astype(np.float32)
+    ground = cloud if rng.random() < 0.5 else gradient
+    canvas: NDArray[np.floating] = ground(rng, size).astype(np.float32)
     tone = rng.uniform(20, 235, 3)
     for _ in range(int(rng.integers(2, 12))):
         mask: U8 = np.zeros((size, size), np.uint8)

@@ -20,7 +20,6 @@ from mobilevlm_ros.simulation.questions import an, plural
 from mobilevlm_ros.simulation.scene import KINDS, PAINTS
 
 NOT_KNOWING = (("I do not know.", 0.5), ("I cannot tell.", 0.3), ("I am not sure.", 0.2))
-_ANSWERS, _SHARES = zip(*NOT_KNOWING, strict=True)
 WORDS: dict[str, list[str]] = json.loads(
     files("mobilevlm_ros.training.nano").joinpath("foreign.json").read_text(encoding="utf-8")
 )
@@ -57,7 +56,7 @@ def casually(question: str, rng: np.random.Generator) -> str:
 
 def not_knowing(rng: np.random.Generator) -> str:
     """An answer that says that one does not know, each as often as NOT_KNOWING says."""
-    return str(rng.choice(_ANSWERS, p=_SHARES))
+    return NOT_KNOWING[int(rng.choice(len(NOT_KNOWING), p=[share for _, share in NOT_KNOWING]))][0]
 
 
 def foreign_question(rng: np.random.Generator) -> str:

@@ -183,5 +183,6 @@ def _typed(conversations: Iterator[list[Turn]], rng: np.random.Generator) -> Ite
 
 
 def _first_tokens(choices: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
-    """For each choice the first token of each way to write it."""
-    return [sorted({tokenizer.encode(text, bos=False)[0] for text in variants(choice)}) for choice in choices]
+    """For each choice the first token of each way to write it (`inference.choices` counts both, too)."""
+    ways = [(choice, choice.capitalize()) for choice in choices]
+    return [sorted({tokenizer.encode(text, bos=False)[0] for text in way}) for way in ways]

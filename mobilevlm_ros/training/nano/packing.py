@@ -92,10 +92,13 @@ class Packer:
 
         `images`: pictures of each row; None: one each.
         """
-        fills = (self.tokenizer.unk_id, IGNORE, 0, -1)
+        shape = (len(samples), length)
         batch = Batch(
-            *(np.full((len(samples), length), fill, np.int64) for fill in fills),
-            unsure=np.zeros((len(samples), length), bool),
+            ids=np.full(shape, self.tokenizer.unk_id, np.int64),
+            labels=np.full(shape, IGNORE, np.int64),
+            positions=np.zeros(shape, np.int64),
+            segments=np.full(shape, -1, np.int64),
+            unsure=np.zeros(shape, bool),
         )
         for row, conversations in enumerate(samples):
             prefix = self.prefix(1 if images is None else images[row])

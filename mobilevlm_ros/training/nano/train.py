@@ -91,7 +91,7 @@ def train_nano(
     told = {**asdict(recipe), "from": None if start is None else _digest(start)}
     state_file = work / "state.pt"
     state = _read_state(state_file, told) if resume and state_file.exists() else None
-    stages = STAGES if start is None else STAGES[1:]
+    stages: tuple[str, ...] = STAGES if start is None else STAGES[1:]
     if state is not None:
         model.load_state_dict(state["model"])
         stages = stages[stages.index(state["stage"]) :]
@@ -99,7 +99,7 @@ def train_nano(
         stage: Stage = getattr(recipe, name)
         if stage.steps:
             lessons_of = {"scenes": ScenesLessons, "honest": HonestLessons}[name]
-            lessons: Lessons = lessons_of(stage, model, tokenizer, work, workers)  # type: ignore[arg-type]
+            lessons: Lessons = lessons_of(stage, model, tokenizer, work, workers)
             run = _Run(name, stage, lessons, model, work, told, checkpoint_every)
             run.train(state if state is not None and state["stage"] == name else None, compiled)
     kept = (json.dumps(told, indent=2) + "\n").encode()
