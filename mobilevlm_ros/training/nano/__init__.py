@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains nano, the embedded default, from random weights: scenes first, then honesty about everything else."""
+"""Trains nano, the embedded default, from random weights: scenes first, then honesty about the rest."""
