@@ -17,6 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from mobilevlm_ros.engine import manifest_check  # noqa: E402
 from mobilevlm_ros.engine.manifest import SCHEMA_VERSION, Manifest  # noqa: E402
 from mobilevlm_ros.inference.monitoring import monitors  # noqa: E402
 from mobilevlm_ros.inference.prompt.presets import MAX_PRESETS  # noqa: E402
@@ -26,6 +27,7 @@ from mobilevlm_ros.inference.validate import (  # noqa: E402
     MAX_QUESTION,
     MAX_SYSTEM_PROMPT,
 )
+from mobilevlm_ros.processing.prompt_template import TEMPLATES  # noqa: E402
 from mobilevlm_ros.training.recipe import Recipe  # noqa: E402
 
 FOLDER = ROOT / "config" / "schemas"
@@ -163,6 +165,14 @@ def _bundle() -> dict[str, Any]:
         "dict[str, dict[str, Any]]": {"type": "object", "additionalProperties": file, "propertyNames": names},
     }
     properties = {item.name: kinds[str(item.type)] for item in dataclasses.fields(Manifest)}
+    for name, body in properties.items():
+        if body is whole:  # every number of a manifest is a size
+            most = manifest_check.LARGEST_IMAGE if name == "image_size" else manifest_check.LARGEST - 1
+            properties[name] = {"type": "integer", "minimum": 1, "maximum": most}
+    properties["name"] = {"type": "string", "minLength": 1, "maxLength": manifest_check.LONGEST_NAME}
+    properties["template"] = {"enum": list(TEMPLATES)}
+    properties["temperature"] = {"type": "number", "minimum": 0, "maximum": manifest_check.HOTTEST}
+    properties["stop_ids"] = {**properties["stop_ids"], "maxItems": manifest_check.MANY_STOPS}
     required = ["schema_version", *(name for name in properties if name != "quality")]
     body = {"type": "object", "properties": {"schema_version": {"const": SCHEMA_VERSION}, **properties}}
     return {**body, "required": required}

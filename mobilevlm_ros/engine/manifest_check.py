@@ -9,12 +9,12 @@ from typing import Any
 
 from mobilevlm_ros.processing.prompt_template import TEMPLATES
 
-_LARGEST = 1 << 24
+LARGEST = 1 << 24
 """No size or count of a model reaches this."""
-_LARGEST_IMAGE = 4096  # pixels of a side
-_LONGEST_NAME = 200  # characters
-_MANY_STOPS = 1000
-_HOTTEST = 100
+LARGEST_IMAGE = 4096  # pixels of a side
+LONGEST_NAME = 200  # characters
+MANY_STOPS = 1000
+HOTTEST = 100
 _DEEPEST = 32
 """Levels of what is kept as it is; our own has four."""
 _SIZES = (
@@ -36,19 +36,19 @@ def find_problem(values: Mapping[str, Any]) -> str:
     `values` are a manifest's fields, each of its type.
     """
     for name in _SIZES:
-        if not 0 < values[name] < _LARGEST:
+        if not 0 < values[name] < LARGEST:
             return f"{name} is no size of a model"
-    if values["image_size"] > _LARGEST_IMAGE:
-        return f"image_size is more than {_LARGEST_IMAGE} pixels"
-    if not 0 < len(values["name"]) <= _LONGEST_NAME or not values["name"].isprintable():
-        return f"name is empty, longer than {_LONGEST_NAME} characters, or not printable"
+    if values["image_size"] > LARGEST_IMAGE:
+        return f"image_size is more than {LARGEST_IMAGE} pixels"
+    if not 0 < len(values["name"]) <= LONGEST_NAME or not values["name"].isprintable():
+        return f"name is empty, longer than {LONGEST_NAME} characters, or not printable"
     if values["template"] not in TEMPLATES:
         return f"template is none of {', '.join(TEMPLATES)}"
     stops = values["stop_ids"]
-    if len(stops) > _MANY_STOPS or any(i >= values["vocab_size"] for i in stops):
+    if len(stops) > MANY_STOPS or any(i >= values["vocab_size"] for i in stops):
         return "stop_ids are not token ids of the vocabulary"
-    if not (0 <= values["temperature"] <= _HOTTEST and math.isfinite(values["temperature"])):
-        return f"temperature is not between 0 and {_HOTTEST}"
+    if not (0 <= values["temperature"] <= HOTTEST and math.isfinite(values["temperature"])):
+        return f"temperature is not between 0 and {HOTTEST}"
     for name in ("model", "precision", "quality"):
         if _is_deeper(values.get(name, {}), _DEEPEST):
             return f"{name} is nested deeper than {_DEEPEST} levels"
