@@ -82,7 +82,7 @@ def data_files() -> "list[tuple[str, list[str]]]":
         (f"share/{NAME}", ["package.xml"]),
     ]
     # The command that is typed without `ros2 run`. colcon puts bin/ on the PATH; pip makes its own there.
-    if {"install", "develop", "symlink_data"} & set(sys.argv) and "bdist_wheel" not in sys.argv:
+    if not {"bdist_wheel", "editable_wheel"} & set(sys.argv):
         files.append(("bin", ["resource/bin/mobilevlm"]))
     for top in SHARED:
         for folder, _, names in os.walk(top):
