@@ -29,10 +29,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mobilevlm_ros.engine.interfaces import KVCache, LanguageEngine
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime
-from mobilevlm_ros.inference.assistant import CAPTION_PROMPT, Assistant, Steps
+from mobilevlm_ros.inference.assistant import CAPTION_PROMPT, Assistant
 from mobilevlm_ros.inference.cache.prefill import PrefillResult
 from mobilevlm_ros.inference.generation.decoding import AnswerDecoder, Generation, decode
 from mobilevlm_ros.inference.generation.prompt_lookup import DRAFT_LENGTHS, Draft, is_length_invariant
+from mobilevlm_ros.inference.steps import Steps
 from mobilevlm_ros.inference.stopwatch import Stopwatch
 from mobilevlm_ros.inference.types import Answer, Frame, Request, SamplingParams
 from mobilevlm_ros.simulation.render import clearly_visible, observe

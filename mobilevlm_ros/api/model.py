@@ -21,6 +21,7 @@ from mobilevlm_ros.errors import BundleError, EngineError, OptionError, Question
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.cache.sessions import Session
 from mobilevlm_ros.inference.job import Pause
+from mobilevlm_ros.inference.steps import finish
 from mobilevlm_ros.inference.types import Answer, Request
 from mobilevlm_ros.inference.validate import check_system_prompt
 
@@ -207,13 +208,7 @@ class MobileVLM:
                 steps.close()
 
     def _run(self, steps: Generator[str, None, T], timeout: float | None) -> T:
-        deltas = self._deltas(steps, timeout)
-        try:
-            while True:
-                next(deltas)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+        return finish(self._deltas(steps, timeout))
 
 
 def _model_path(model: str | Path) -> Path:

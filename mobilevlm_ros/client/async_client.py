@@ -8,17 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from time import monotonic
 from types import TracebackType
 from typing import Any
 
-import rclpy
 from mobilevlm_msgs.action import AskImage
 from rclpy.action import ActionClient
-from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.task import Future
 
 from mobilevlm_ros.client.exchange import (
@@ -33,6 +29,7 @@ from mobilevlm_ros.client.exchange import (
 )
 from mobilevlm_ros.client.memory import MemoryClient, beside
 from mobilevlm_ros.client.memory import filled as memory_request
+from mobilevlm_ros.client.own_node import OwnNode
 from mobilevlm_ros.errors import RequestTimeout
 
 _POLL = 0.05  # seconds between looks whether the server is there
@@ -50,11 +47,8 @@ class AsyncAskImageClient:
     """
 
     def __init__(self, action: str = "ask", args: Sequence[str] | None = None) -> None:
-        self._context = Context()
-        rclpy.init(args=list(args or []), context=self._context)
-        self._node = rclpy.create_node("mobilevlm_async_client", context=self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
+        self._own = OwnNode("mobilevlm_async_client", args)
+        self._node = self._own.node
         self._actions = ActionClient(
             self._node,
             AskImage,
@@ -67,8 +61,7 @@ class AsyncAskImageClient:
         self._server = Server.of_action(self._node, action)
         self._action = action
         self._memories: dict[str, MemoryClient] = {}
-        self._thread = threading.Thread(target=self._spin, name="mobilevlm_async_client", daemon=True)
-        self._thread.start()
+        self._own.start()
 
     async def __aenter__(self) -> AsyncAskImageClient:
         return self
@@ -84,12 +77,7 @@ class AsyncAskImageClient:
 
     def close(self) -> None:
         """Leave the ROS graph."""
-        if self._context.ok():
-            self._context.try_shutdown()
-            self._thread.join()
-            self._executor.shutdown()
-            self._actions.destroy()
-            self._node.destroy_node()
+        self._own.close(self._actions)
 
     async def ask(
         self,
@@ -167,11 +155,7 @@ class AsyncAskImageClient:
 
     def _post(self, work: Callable[[], Any]) -> None:
         """Run on the node's thread: rclpy's clients are not safe beside a spinning executor everywhere."""
-        self._executor.create_task(work)
-
-    def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            self._executor.spin()
+        self._own.executor.create_task(work)
 
 
 class Stream:

@@ -11,15 +11,13 @@ from time import monotonic
 from types import TracebackType
 from typing import Any
 
-import rclpy
 from mobilevlm_msgs.srv import AskImage
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.task import Future
 
 from mobilevlm_ros.client.exchange import QUEUE, TIMEOUT, Picture, Server, ServerWatch, filled, patience
 from mobilevlm_ros.client.memory import MemoryClient, beside
 from mobilevlm_ros.client.memory import filled as memory_request
+from mobilevlm_ros.client.own_node import OwnNode
 from mobilevlm_ros.errors import RequestTimeout
 
 _SLICE = 0.1  # seconds between looks at Ctrl-C while waiting
@@ -42,11 +40,9 @@ class AskImageClient:
     """
 
     def __init__(self, service: str = "ask_image", args: Sequence[str] | None = None) -> None:
-        self._context = Context()
-        rclpy.init(args=list(args or []), context=self._context)
-        self.node = rclpy.create_node("mobilevlm_client", context=self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
+        self._own = OwnNode("mobilevlm_client", args)
+        self.node = self._own.node
+        self._executor = self._own.executor
         self.last_model = ""
         self._client = self.node.create_client(AskImage, service, qos_profile=QUEUE)
         self._server = Server.of_service(self.node, service)
@@ -67,10 +63,7 @@ class AskImageClient:
 
     def close(self) -> None:
         """Leave the ROS graph."""
-        if self._context.ok():
-            self._executor.remove_node(self.node)
-            self.node.destroy_node()
-            self._context.try_shutdown()
+        self._own.close()
 
     def spin(self, seconds: float) -> None:
         """Serve the node's subscriptions for some time."""

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, Generic, TypeVar
 
-import rclpy
 from mobilevlm_msgs.msg import Caption, Metrics, MonitorState
-from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from mobilevlm_ros.client.own_node import OwnNode
 from mobilevlm_ros.errors import RequestTimeout
 from mobilevlm_ros.inference.types import Frame
 from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
@@ -67,11 +65,8 @@ class NodeWatcher:
 
     def __init__(self, node: str = "mobilevlm", args: Sequence[str] | None = None) -> None:
         self._name = node
-        self._context = Context()
-        rclpy.init(args=list(args or []), context=self._context)
-        self._node = rclpy.create_node("mobilevlm_watcher", context=self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
+        self._own = OwnNode("mobilevlm_watcher", args)
+        self._node = self._own.node
         self._changed = threading.Condition()
         self._metrics: Heard[Metrics] | None = None
         self._period = 0.0
@@ -82,8 +77,7 @@ class NodeWatcher:
         self._watched: list[Any] = []  # subscriptions
         self._node.create_subscription(Metrics, f"{node}/metrics", self._on_metrics, 10)
         self._node.create_timer(1.0, self._tidy)
-        self._thread = threading.Thread(target=self._spin, name="mobilevlm_watcher", daemon=True)
-        self._thread.start()
+        self._own.start()
 
     def __enter__(self) -> NodeWatcher:
         return self
@@ -93,11 +87,7 @@ class NodeWatcher:
 
     def close(self) -> None:
         """Leave the ROS graph."""
-        if self._context.ok():
-            self._context.try_shutdown()
-            self._thread.join()
-            self._executor.shutdown()
-            self._node.destroy_node()
+        self._own.close()
 
     @property
     def topic(self) -> str:
@@ -117,7 +107,7 @@ class NodeWatcher:
         heard = self._metrics
         if heard is None or time() - heard.at > max(SILENCE, 3 * self._period):
             return True
-        return bool(self._context.ok() and self._node.count_publishers(self.topic) == 0)
+        return bool(self._own.is_open and self._node.count_publishers(self.topic) == 0)
 
     @property
     def captions(self) -> list[Heard[Caption]]:
@@ -249,8 +239,4 @@ class NodeWatcher:
 
     def _post(self, work: Callable[[], Any]) -> None:
         """Run on the node's thread: rclpy's subscriptions are not safe beside a spinning executor."""
-        self._executor.create_task(work)
-
-    def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            self._executor.spin()
+        self._own.executor.create_task(work)

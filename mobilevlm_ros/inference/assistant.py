@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from mobilevlm_ros.engine.runtime import Runtime
-from mobilevlm_ros.errors import EngineError, RequestCancelled
+from mobilevlm_ros.errors import EngineError
 from mobilevlm_ros.inference.batch import choices as batch_choices
 from mobilevlm_ros.inference.batch import decoding as batch_decoding
 from mobilevlm_ros.inference.cache.prefill import Prefiller, SequenceCache, prefill_chunk
@@ -18,10 +18,10 @@ from mobilevlm_ros.inference.choices import multi_label
 from mobilevlm_ros.inference.choices.calibration import Calibration
 from mobilevlm_ros.inference.generation.decoding import AnswerDecoder, TokenConstraint, decode
 from mobilevlm_ros.inference.generation.prompt_lookup import DRAFT_LENGTHS, Drafts
-from mobilevlm_ros.inference.job import Pause
 from mobilevlm_ros.inference.prompt.conversation import Turn
 from mobilevlm_ros.inference.prompt.image_views import ImagePreparer
 from mobilevlm_ros.inference.prompt_builder import Prompt, PromptBuilder
+from mobilevlm_ros.inference.steps import Steps, finish, silently
 from mobilevlm_ros.inference.stopwatch import Stopwatch
 from mobilevlm_ros.inference.structured.grammar import GrammarCompiler
 from mobilevlm_ros.inference.types import Answer, Frame, Frames, Request, SamplingParams
@@ -31,9 +31,6 @@ CAPTION_PROMPT = "Describe the scene."
 
 SESSION_ROOM = 256
 """Positions added to a session's cache, so that most follow-ups need not copy it."""
-
-Steps = Generator[str, None, Answer]
-"""Work cut at token boundaries: yields text as it grows ('' between stages), returns the answer."""
 
 
 class Assistant:
@@ -102,19 +99,7 @@ class Assistant:
             EngineError: the backend failed, or memory ran out.
             Busy: the session is answering another question.
         """
-        steps = self.steps(frames, request, session)
-        try:
-            while True:
-                if should_stop is not None and should_stop():
-                    raise RequestCancelled("the request was cancelled before its answer was complete")
-                delta = next(steps)
-                if delta and on_text is not None:
-                    on_text(delta)
-        except StopIteration as end:
-            answer: Answer = end.value
-            return answer
-        finally:
-            steps.close()
+        return finish(self.steps(frames, request, session), should_stop, on_text)
 
     def caption(self, frame: Frame, prompt: str = CAPTION_PROMPT, max_tokens: int = 64) -> Steps:
         """Steps of a greedy description of the frame; the one before it, of the same camera, is its draft."""
@@ -171,9 +156,9 @@ class Assistant:
                 answers.update((yield from batch_decoding.decode_group(self._prefiller, group, language)))
         for i, request in enumerate(checked):
             if i in answers:
-                answers[i] = apply_abstention(answers[i], request)
+                answers[i] = answers[i].above(request.abstain_threshold)
             else:
-                answers[i] = yield from _silently(self.steps(shown, request))
+                answers[i] = yield from silently(self.steps(shown, request))
         return [answers[i] for i in range(len(checked))]
 
     def with_system_prompt(self, system_prompt: str) -> Assistant:
@@ -207,7 +192,8 @@ class Assistant:
             if frames == session.frames and request.region is None:
                 request = replace(request, region=session.region, region_with_frame=session.region_with_frame)
             if request.answer_format.kind == "choice_list":
-                return apply_abstention((yield from self._list(frames, request, session)), request)
+                answer = yield from self._list(frames, request, session)
+                return answer.above(request.abstain_threshold)
             prompt = self._prompter.prompt(frames, request, session, self._system_prompt)
             read = yield from self._prefiller.read(
                 prompt.prompt_tokens, prompt.views, prompt.reserve, watch, sequence, spare
@@ -238,7 +224,7 @@ class Assistant:
             session_turn=session.answered,
             forgotten_turns=forgotten,
         )
-        return apply_abstention(answer, request)
+        return answer.above(request.abstain_threshold)
 
     def _task(self, prompt: Prompt, request: Request) -> Generator[str, None, batch_decoding.Task]:
         constraint = yield from self._grammars.constraint(request.answer_format)
@@ -295,28 +281,3 @@ def _commit(
     session.system_prompt = request.system_prompt or session.system_prompt
     session.commit(prompt.turns, Turn(prompt.question, answer), sequence)
     return forgotten
-
-
-def apply_abstention(answer: Answer, request: Request) -> Answer:
-    """The answer, or an abstention when it is less sure than the request's abstain_threshold."""
-    if answer.confidence >= request.abstain_threshold:
-        return answer
-    return replace(answer, text="", abstained=True, best_guess=answer.text)
-
-
-def with_queue_time(answer: Answer, seconds: float) -> Answer:
-    """The answer with the time it waited for its turn, in seconds."""
-    return replace(answer, latency=replace(answer.latency, queue=max(0.0, seconds)))
-
-
-def _silently(steps: Steps) -> Steps:
-    """The same boundaries without the text: several answers grow behind one generator."""
-    try:
-        while True:
-            step = next(steps)
-            yield step if isinstance(step, Pause) else ""
-    except StopIteration as end:
-        answer: Answer = end.value
-        return answer
-    finally:
-        steps.close()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -206,6 +206,16 @@ class Answer:
     forgotten_turns: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
     choices: tuple[str, ...] = ()
+
+    def above(self, threshold: float) -> Answer:
+        """This answer, or an abstention where its confidence is below the threshold (0 to 1)."""
+        if self.confidence >= threshold:
+            return self
+        return replace(self, text="", abstained=True, best_guess=self.text)
+
+    def with_queue_time(self, seconds: float) -> Answer:
+        """This answer with the time that it waited for its turn, in seconds."""
+        return replace(self, latency=replace(self.latency, queue=max(0.0, seconds)))
 
     @property
     def probabilities(self) -> dict[str, float]:

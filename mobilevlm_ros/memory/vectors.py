@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilevlm_ros.engine.runtime import Runtime
+from mobilevlm_ros.inference.steps import finish
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 
 WIDTH = 256
@@ -73,12 +74,7 @@ class TextVectors:
 
 def vectors_of(runtime: Runtime) -> TextVectors:
     """The vectors of a model's texts; takes about a second with a vocabulary of 32 000."""
-    steps = make_vectors(runtime)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
+    return finish(make_vectors(runtime))
 
 
 def make_vectors(runtime: Runtime) -> Generator[str, None, TextVectors]:

@@ -13,6 +13,7 @@ from mobilevlm_ros.engine.bundle import Bundle
 from mobilevlm_ros.engine.runtime import Runtime, shipped_bundle
 from mobilevlm_ros.errors import BundleError, EngineError
 from mobilevlm_ros.inference.assistant import Assistant
+from mobilevlm_ros.inference.steps import finish
 from mobilevlm_ros.inference.types import Frame, Request, SamplingParams
 from mobilevlm_ros.simulation.questions import describe
 from mobilevlm_ros.simulation.render import observe
@@ -41,13 +42,7 @@ class SelfTestResult:
 
 def self_test(assistant: Assistant) -> SelfTestResult:
     """`self_test_steps` to their end, on this thread."""
-    steps = self_test_steps(assistant)
-    try:
-        while True:
-            next(steps)
-    except StopIteration as end:
-        result: SelfTestResult = end.value
-        return result
+    return finish(self_test_steps(assistant))
 
 
 def self_test_steps(assistant: Assistant) -> Generator[str, None, SelfTestResult]:

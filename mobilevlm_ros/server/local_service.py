@@ -11,7 +11,7 @@ from time import monotonic
 
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import ImageError, Unsupported
-from mobilevlm_ros.inference.assistant import Assistant, with_queue_time
+from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.cache.sessions import SessionLimits, SessionStore
 from mobilevlm_ros.inference.job import Priority
 from mobilevlm_ros.inference.metrics import InferenceMetrics
@@ -95,7 +95,7 @@ class LocalService:
             frames = self._frames(question, () if session is None else session.frames)
             asked.append(frames[-1])
             answer = yield from self._assistant.steps(frames, question.request, session)
-            return with_queue_time(answer, queued)
+            return answer.with_queue_time(queued)
 
         job = self._scheduler.submit(
             work,

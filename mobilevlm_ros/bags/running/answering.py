@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TypeVar
-
 import numpy as np
 
 from mobilevlm_ros.bags.job.entries import Entry, entry_of
@@ -13,9 +10,8 @@ from mobilevlm_ros.bags.job.job import Job
 from mobilevlm_ros.bags.selection.frames import SelectedFrame
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.inference.assistant import Assistant
+from mobilevlm_ros.inference.steps import finish
 from mobilevlm_ros.inference.types import Answer
-
-T = TypeVar("T")
 
 _KEPT_FRAMES = 4
 _PROMPT_TOKENS = 128
@@ -42,7 +38,7 @@ class Answerer:
         if job.kind != "monitor":
             return entry_of(selected, [(p, self._assistant.ask(frame, job.requests[p])) for p in places])
         due = [places[place] for place in selected.due]
-        answers: list[Answer] = _finished(self._assistant.steps_many(frame, [job.requests[p] for p in due]))
+        answers: list[Answer] = finish(self._assistant.steps_many(frame, [job.requests[p] for p in due]))
         return entry_of(selected, list(zip(due, answers)))
 
 
@@ -51,12 +47,3 @@ def _prefix_budget(runtime: Runtime) -> int:
     about = runtime.bundle.manifest
     position = 2 * about.num_layers * about.num_kv_heads * about.head_dim * np.dtype(np.float32).itemsize
     return min(_MOST_BYTES, _KEPT_FRAMES * (about.image_tokens + _PROMPT_TOKENS) * position)
-
-
-def _finished(steps: Generator[str, None, T]) -> T:
-    try:
-        while True:
-            next(steps)
-    except StopIteration as end:
-        result: T = end.value
-        return result

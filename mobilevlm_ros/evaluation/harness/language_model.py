@@ -17,6 +17,7 @@ from mobilevlm_ros.engine.logits import log_softmax
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.inference.cache.prefill import PrefillResult
 from mobilevlm_ros.inference.generation.decoding import AnswerDecoder, decode
+from mobilevlm_ros.inference.steps import finish
 from mobilevlm_ros.inference.stopwatch import Stopwatch
 from mobilevlm_ros.inference.types import SamplingParams
 
@@ -133,12 +134,7 @@ class LanguageModel(TemplateLM):
         steps = decode(
             PrefillResult(tuple(ids), cache, logits, len(ids), 0), decoder, self._language, Stopwatch()
         )
-        try:
-            while True:
-                next(steps)
-        except StopIteration as end:
-            text: str = end.value.text
-            return text
+        return finish(steps).text
 
     def _embed(self, ids: Sequence[int]) -> NDArray[np.float32]:
         return self._language.embed(np.array(ids, np.int64))[None]

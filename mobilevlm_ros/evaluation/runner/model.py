@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import ContextOverflow
@@ -19,6 +18,7 @@ from mobilevlm_ros.inference.generation.decoding import AnswerDecoder, decode
 from mobilevlm_ros.inference.prompt.conversation import PromptTokens
 from mobilevlm_ros.inference.prompt.image_views import ImageInput
 from mobilevlm_ros.inference.prompt_builder import Prompt
+from mobilevlm_ros.inference.steps import finish
 from mobilevlm_ros.inference.stopwatch import Stopwatch
 from mobilevlm_ros.inference.types import SamplingParams
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN
@@ -101,7 +101,7 @@ class ExaminedModel:
         }
         done: dict[int, Written] = {}
         for group in batch.groups(tasks, self._prefiller, self.runtime.language):
-            _exhaust(batch.decode_group(self._prefiller, group, self.runtime.language))
+            finish(batch.decode_group(self._prefiller, group, self.runtime.language))
             for i, task in group.items():
                 decoder = task.decoder
                 if decoder.finish == "stop" or len(decoder.tokens) >= questions[i].max_tokens:
@@ -111,8 +111,8 @@ class ExaminedModel:
     def _alone(self, prompt: Prompt, max_tokens: int) -> Written:
         watch = Stopwatch()
         decoder = self._decoder(prompt, max_tokens)
-        read = _exhaust(self._prefiller.read(prompt.prompt_tokens, prompt.views, decoder.limit, watch))
-        _exhaust(decode(read, decoder, self.runtime.language, watch))
+        read = finish(self._prefiller.read(prompt.prompt_tokens, prompt.views, decoder.limit, watch))
+        finish(decode(read, decoder, self.runtime.language, watch))
         return self._written(decoder.tokens)
 
     def _decoder(self, prompt: Prompt, max_tokens: int) -> AnswerDecoder:
@@ -126,16 +126,3 @@ class ExaminedModel:
         """As the official loop decodes: special tokens skipped, stripped, a trailing '</s>' taken off."""
         text = self.runtime.tokenizer.decode(tokens).strip().removesuffix("</s>").strip()
         return Written(text, tuple(tokens))
-
-
-T = TypeVar("T")
-
-
-def _exhaust(steps: Generator[str, None, T]) -> T:
-    """Runs a generator to its end and returns its result."""
-    try:
-        while True:
-            next(steps)
-    except StopIteration as end:
-        result: T = end.value
-        return result

@@ -69,9 +69,8 @@ class Camera:
         self._topic = ImageTopic(node, name, transport, reliable)
         self._lock = threading.Lock()
         self._history = ImageBuffer(history_bytes)
-        self._decoder = FrameDecoder(encodings or {})
+        self._decoder = FrameDecoder(name, encodings or {})
         self._run = 0
-        self._converted: tuple[StampedImage, Frame] | None = None  # of the image that was asked for last
         self._recorder = None
         if history_bytes:
             steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -237,21 +236,13 @@ class Camera:
         Raises:
             ImageError: the message cannot be decoded.
         """
-        known = self._converted
-        if known is not None and known[0] is kept:
-            return known[1]
         try:
-            rgb = self._decoder.decode(
-                kept
-            )  # without the lock: a large picture must not hold up the executor
+            frame = self._decoder.frame(kept)  # without the lock: a large picture holds up nobody else
         except (ImageError, Busy) as error:
             self.counters.invalid += 1
             raise ImageError(f"{self.topic}: {error}") from error
-        header = kept.message.header
-        frame = Frame(rgb, to_nanoseconds(header.stamp), header.frame_id, self.name, kept.run)
         with self._lock:
-            if kept in (self._history.latest, self._history.newest):
-                self._converted = (kept, frame)
+            self._decoder.keep_only(self._candidates())
         return frame
 
     def _record(self) -> None:
@@ -278,9 +269,7 @@ class Camera:
             kept.run = self._run
             back = f"went back by {span((before.stamp_ns - kept.stamp_ns) * 1e-9)}"
             self._say(f"the stamps of {self.label} {back}, as when a bag loops or a simulation")
-        known = self._converted
-        if known is not None and known[0] not in (self._history.latest, self._history.newest):
-            self._converted = None
+        self._decoder.keep_only(self._candidates())
 
     def _candidates(self) -> list[StampedImage]:
         """Frames that a question may be about, the best first: the one with the latest stamp, and the one
@@ -294,7 +283,7 @@ class Camera:
 
     def _forget(self) -> None:
         self._history.clear()
-        self._converted = None
+        self._decoder.keep_only(())
 
     def _on_jump(self, _: TimeJump) -> None:
         """The clock was set back (a bag loops) or replaced: what we have belongs to another time."""

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decodes the pictures of one camera on a thread of its own."""
+"""Makes frames of one camera's pictures, on a thread of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from concurrent import futures
 from functools import partial
 
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
 from mobilevlm_ros.errors import ImageError
+from mobilevlm_ros.inference.types import Frame
 from mobilevlm_ros.nodes.cameras.image_buffer import StampedImage
 from mobilevlm_ros.ros.decode_pool import DecodePool
 from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
 from mobilevlm_ros.ros.image_encodings import Encodings
+from mobilevlm_ros.ros.stamps import to_nanoseconds
 
 DECODE_LIMIT = 1.0
 """Seconds that the model waits for a camera's picture; one of 12 megapixels takes 0.1 to 0.3."""
@@ -24,21 +27,38 @@ class FrameDecoder:
     """One picture at a time: what takes too long holds up this camera only.
 
     Args:
+        camera: its name, for the frames.
         encodings: how to read the encodings that name numbers only.
     """
 
-    def __init__(self, encodings: Encodings) -> None:
+    def __init__(self, camera: str, encodings: Encodings) -> None:
+        self._camera = camera
         self._encodings = encodings
         self._pool = DecodePool(workers=1, capacity=1, name="decode-camera")
         self._decoding: tuple[StampedImage, futures.Future[NDArray[np.uint8]]] | None = None
+        self._made: tuple[StampedImage, Frame] | None = None  # the last one
 
-    def decode(self, kept: StampedImage) -> NDArray[np.uint8]:
-        """RGB u8[H, W, 3].
+    def frame(self, kept: StampedImage) -> Frame:
+        """A kept image as a frame; the same frame again for the same image, so that it is encoded once.
 
         Raises:
             ImageError: it cannot be decoded, or takes too long.
             Busy: the picture before is still being decoded.
         """
+        made = self._made
+        if made is not None and made[0] is kept:
+            return made[1]
+        rgb, header = self._decode(kept), kept.message.header
+        frame = Frame(rgb, to_nanoseconds(header.stamp), header.frame_id, self._camera, kept.run)
+        self._made = (kept, frame)
+        return frame
+
+    def keep_only(self, images: Collection[StampedImage]) -> None:
+        """Forget the frame of any other image."""
+        if self._made is not None and self._made[0] not in images:
+            self._made = None
+
+    def _decode(self, kept: StampedImage) -> NDArray[np.uint8]:
         if self._decoding is None or self._decoding[0] is not kept:
             message = kept.message
             to_rgb = image_to_rgb if isinstance(message, Image) else compressed_to_rgb

@@ -13,7 +13,6 @@ from rclpy.node import Node
 from std_msgs.msg import String
 
 from mobilevlm_ros.errors import Busy, MobileVLMError, RequestCancelled
-from mobilevlm_ros.inference.assistant import with_queue_time
 from mobilevlm_ros.inference.job import Priority
 from mobilevlm_ros.inference.metrics import InferenceMetrics
 from mobilevlm_ros.inference.monitoring.novelty import NoveltyGate
@@ -134,7 +133,7 @@ class Captioner:
             answer = yield from loaded.assistant.caption(
                 frame, value["caption_prompt"], value["caption_max_tokens"]
             )
-            return _Made(frame, with_queue_time(answer, queued), loaded)
+            return _Made(frame, answer.with_queue_time(queued), loaded)
 
         def finished(future: Any) -> None:  # on the inference thread
             subject.running = False

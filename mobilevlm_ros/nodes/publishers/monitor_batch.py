@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from mobilevlm_ros.errors import ContextOverflow, MobileVLMError, QuestionError
-from mobilevlm_ros.inference.assistant import Assistant, with_queue_time
+from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.monitoring.monitors import Monitor
 from mobilevlm_ros.inference.types import Answer, Frame
 from mobilevlm_ros.nodes.cameras.camera import Camera
@@ -69,7 +69,7 @@ def evaluate(
             evaluation.answer = answer
     for evaluation in asked:
         if evaluation.answer is not None:
-            evaluation.answer = with_queue_time(evaluation.answer, queued)
+            evaluation.answer = evaluation.answer.with_queue_time(queued)
     return loaded.model_id
 
 

@@ -12,7 +12,6 @@ from mobilevlm_msgs.msg import Status
 from rclpy.task import Future
 
 from mobilevlm_ros.errors import RequestCancelled
-from mobilevlm_ros.inference.assistant import with_queue_time
 from mobilevlm_ros.inference.cache.sessions import Session
 from mobilevlm_ros.inference.job import Job, Priority
 from mobilevlm_ros.inference.types import Answer, Frame
@@ -146,7 +145,7 @@ class PendingQuestion:
         answer = yield from self.loaded.assistant.steps(self.frames, asked.request, session)
         if not asked.session:
             answer = replace(answer, session_turn=0)
-        return with_queue_time(answer, queued)
+        return answer.with_queue_time(queued)
 
     def _step(self, delta: str) -> None:
         self.text += delta

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mobilevlm_ros.engine.interfaces import KVCache
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime
 from mobilevlm_ros.errors import EngineError
-from mobilevlm_ros.inference.assistant import Assistant, Steps
+from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.cache.prefill import PrefillResult
 from mobilevlm_ros.inference.generation.decoding import AnswerDecoder, Generation, decode
 from mobilevlm_ros.inference.generation.prompt_lookup import (
@@ -25,6 +25,7 @@ from mobilevlm_ros.inference.generation.prompt_lookup import (
     is_length_invariant,
     lookup,
 )
+from mobilevlm_ros.inference.steps import Steps
 from mobilevlm_ros.inference.stopwatch import Stopwatch
 from mobilevlm_ros.inference.types import Answer, Frame, Request, SamplingParams
 
