@@ -63,7 +63,7 @@ docs: ## the documentation's site, in build/site; a dead link fails
 	$(BIN)/mkdocs build --strict
 
 PUBLISHED := typed,server,mcp,bt,bags,memory
-audit: ## known vulnerabilities of what we bring (asks pypi.org), their licences, and sbom.json (CycloneDX)
+audit: ## known vulnerabilities of what we bring (asks the advisory database), their licences, and sbom.json (CycloneDX)
 	@$(SETUP) test $(ROS) $(VENV)
 	$(BIN)/python tools/sbom.py --extras $(PUBLISHED) -o sbom.json --requirements $(VENV)/audit.txt
 	$(BIN)/pip-audit --strict --disable-pip --no-deps -r $(VENV)/audit.txt

@@ -46,6 +46,10 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Called by MkDocs first."""
     config.repo_url = repository_url()
     config.repo_name = "mobilevlm_ros"
+    named = str(config.nav)
+    found = sorted(path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md"))
+    if others := [name for name in found if f"'{name}'" not in named]:  # a new page is never out of reach
+        config.nav = [*(config.nav or []), {"More": others}]
     return config
 
 

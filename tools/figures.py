@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 RESULTS = ROOT / "benchmarks" / "results"
 FIGURES: dict[str, Callable[[], str]] = {}
 _MARK = re.compile(r"(<!-- figure: (\w+) -->)(.*?)(<!-- /figure -->)", re.DOTALL)
@@ -258,6 +259,16 @@ def language_quality() -> str:
     ]
     head = ["method", "block", "perplexity, beside 32-bit floats", "KL, nats", "same most likely token"]
     return table(head, [[c.replace("%", " %") for c in line] for line in lines])
+
+
+@figure
+def published() -> str:
+    """Scores that the authors print."""
+    from mobilevlm_ros.evaluation.report.published import COLUMNS, PUBLISHED
+
+    lines = [[r.name, *(f"{r.scores[c]}" for c in COLUMNS), f"{r.average():.1f}"] for r in PUBLISHED]
+    head = ["model", "GQA", "SQA-I", "VQA-T", "POPE", "MME-P", "MMB-dev", "average"]
+    return table(head, [line for line in lines if line[0].startswith("MobileVLM")])
 
 
 def pages() -> list[Path]:
