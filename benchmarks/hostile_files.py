@@ -25,7 +25,8 @@ DATA = ROOT / "test" / "data"
 
 @cache
 def _folder_of(process: int) -> Path:
-    return Path(tempfile.mkdtemp(prefix="hostile-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    memory = "/dev/shm"  # nosec B108
+    return Path(tempfile.mkdtemp(prefix="hostile-", dir=memory if Path(memory).is_dir() else None))
 
 
 def folder() -> Path:
