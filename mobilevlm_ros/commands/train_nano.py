@@ -83,19 +83,22 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _changed(recipe: Recipe, settings: list[str]) -> Recipe:
-    """The recipe with STAGE.NAME=VALUE settings, each of its default's type. Raises OptionError."""
+    """The recipe with [STAGE.]NAME=VALUE settings, each of its default's type; without STAGE in every stage
+    that has it. Raises OptionError."""
     told = {stage: dataclasses.asdict(getattr(recipe, stage)) for stage in ("scenes", "honest")}
-    names = [f"{stage}.{name}" for stage, values in told.items() for name in values]
     for setting in settings:
         name, _, value = setting.partition("=")
-        if name not in names:
+        only, _, field = name.rpartition(".")
+        stages = [stage for stage in told if field in told[stage] and only in ("", stage)]
+        if not stages:
+            names = [f"{stage}.{field}" for stage, values in told.items() for field in values]
             raise OptionError(f"--set {setting}: the recipe has no {name!r}; it has {', '.join(names)}")
-        stage, _, field = name.partition(".")
-        kind = type(told[stage][field])
-        try:
-            told[stage][field] = kind(value)
-        except ValueError:
-            raise OptionError(f"--set {setting}: {name} needs a value of type {kind.__name__}") from None
+        for stage in stages:
+            kind = type(told[stage][field])
+            try:
+                told[stage][field] = kind(value)
+            except ValueError:
+                raise OptionError(f"--set {setting}: {name} needs a value of type {kind.__name__}") from None
     return dataclasses.replace(
         recipe,
         scenes=dataclasses.replace(recipe.scenes, **told["scenes"]),

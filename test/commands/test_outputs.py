@@ -39,7 +39,7 @@ def verbs(tiny_checkpoint: Path, nano: Path, tmp_path: Path) -> dict[str, Verb]:
     work = tmp_path / "train-work"
     work.mkdir()
     shutil.copy(nano / "tokenizer.model", work)
-    recipe = ("steps=1", "scenes=2", "batch=1")
+    recipe = ("steps=1", "scenes=2", "batch=1", "pairs=1", "foreign_pictures=1")
     tokenizer = PARITY / "ckpt" / "tiny-ldpnet" / "tokenizer.model"
     bundle = Path(shutil.copytree(nano, tmp_path / "own-bundle"))
     ldpnet = PARITY / "ckpt" / "tiny-ldpnet"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The examples that need no ROS, run as their first lines say."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ def test_plain_python_answers_in_every_way(nano: Path) -> None:
     assert result.returncode == 0, result.stderr
     lines = dict(line.split(": ", 1) for line in result.stdout.splitlines() if ": " in line)
     assert lines["left"].strip() == "An orange cone is on the left."
-    assert lines["person"].startswith("no (yes 0.")
+    likely = re.match(r"no \(yes (\d+\.\d)%\)", lines["person"])
+    assert likely and float(likely[1]) < 10
     assert lines["scene"] == "An orange cone on the left and a green ball ahead."
     assert "many" in lines and "chat" in lines
 

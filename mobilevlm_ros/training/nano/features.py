@@ -93,7 +93,7 @@ def _fingerprint(model: MobileVLM) -> str:
 
 def _read(folder: Path, kind: str) -> PictureFeatures:
     truths = json.loads((folder / _TRUTH).read_text())
-    features = np.load(folder / _FEATURES, mmap_mode="r")
+    features = np.load(folder / _FEATURES, mmap_mode="r", allow_pickle=False)
     return PictureFeatures(features, [_READERS[kind](truth) for truth in truths])
 
 
