@@ -19,8 +19,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -29,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from mobilevlm_ros.evaluation.latency.compare import busy_processes
 from mobilevlm_ros.evaluation.latency.measure import machine
 
 WORKER = Path(__file__).with_name("prefill_decode.py")
@@ -75,7 +75,7 @@ def main() -> None:
         reference = Contender("f16", "llama.cpp", work / "gguf" / "model-f16.gguf")
         extra = ["--logits", str(work / "f16.npy"), "--repeats", "1", "--tokens", "1"]
         _measure(reference, prompt, args, extra)
-        with _busy(args.busy):
+        with busy_processes(args.busy):
             for number in range(args.rounds):
                 for one in contenders:
                     extra = ["--logits", str(work / f"{one.name}.npy")] if not number else []
@@ -87,17 +87,6 @@ def main() -> None:
                 }
                 text = _write(args, versions, runs, alike)  # after each round, lest a long run be lost
     print(text)
-
-
-@contextmanager
-def _busy(processes: int) -> Iterator[None]:
-    """So many processes that compute without end."""
-    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
-    try:
-        yield
-    finally:
-        for process in running:
-            process.kill()
 
 
 def _write(

@@ -141,7 +141,7 @@ def compare(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mobilevlm-")))
         engines = {name: stack.enter_context(_Engine(name, words)) for name, words in commands.items()}
-        stack.enter_context(_busy(busy))
+        stack.enter_context(busy_processes(busy))
         for number in range(rounds + 1):
             picture = folder / f"{number}.png"
             rough = random.integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -229,7 +229,7 @@ class _Engine:
 
 
 @contextmanager
-def _busy(processes: int) -> Iterator[None]:
+def busy_processes(processes: int) -> Iterator[None]:
     """So many processes that compute without end."""
     running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
     try:

@@ -76,11 +76,10 @@ def llama_cpp(model: str, mmproj: str, threads: str) -> Ask:
     parameters.n_ctx, parameters.n_parallel = 2048, 1
     if int(threads):
         parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = int(threads)
-    server = xllamacpp.Server(parameters)  # it stops when nobody holds it
-    address = server.listening_address
-    marker = _media_marker(address)
+    server = xllamacpp.Server(parameters)  # it stops when nobody holds it: `ask` does
+    marker = _media_marker(server.listening_address)
 
-    def ask(picture: bytes, question: str, tokens: int, held: object = server) -> str:
+    def ask(picture: bytes, question: str, tokens: int) -> str:
         text = TEMPLATES["v1"].render([(image_question(question), None)])
         request = {
             "prompt": {
@@ -93,7 +92,9 @@ def llama_cpp(model: str, mmproj: str, threads: str) -> Ask:
             "cache_prompt": True,
         }
         post = urllib.request.Request(
-            f"{address}/completion", json.dumps(request).encode(), {"Content-Type": "application/json"}
+            f"{server.listening_address}/completion",
+            json.dumps(request).encode(),
+            {"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(post) as reply:  # nosec B310
             return str(json.load(reply)["content"])
