@@ -37,9 +37,16 @@ class Robot:
         self.second = second
         self.pictures: list[np.ndarray] = []
         self._publisher = graph.node.create_publisher(Image, "/several/image", 1)
-        graph.until(self._publisher.get_subscription_count, "the node's subscription")
+        graph.until(
+            self._reaches, "the node's subscription"
+        )  # what is sent now is forgotten with the jump back
         for place in range(5):
             self.see(observe(sample_scene(place), 0.0, 160, 120).image)
+
+    def _reaches(self) -> bool:
+        """Whether the node hears the publisher, which may know the node's reader before that knows it."""
+        self.publish(np.zeros((120, 160, 3), np.uint8), BEGAN + 3600 * 10**9)
+        return self.ask(**YES_NO).status.code == Status.OK
 
     def publish(self, picture: np.ndarray, stamp_ns: int) -> None:
         self._publisher.publish(image_message(picture, Header(stamp=to_message(stamp_ns), frame_id="lens")))

@@ -86,7 +86,7 @@ def test_log_and_recipe_are_kept(work: Path, unbroken: Path) -> None:
 
 
 def test_unknown_settings_of_the_recipe_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert mobilevlm(["train", "nano", "--set", "steps=5"]) != 0
+    assert mobilevlm(["train", "nano", "--set", "speed=5"]) != 0
     assert "scenes.steps" in capsys.readouterr().err
 
 
