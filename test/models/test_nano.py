@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime
-from mobilevlm_ros.evaluation.nano.exam import FIRST_COMPARISON_SEED, evaluate, exam
+from mobilevlm_ros.evaluation.nano.exam import FIRST_COMPARISON_SEED, SCENES, exam, scene_questions
+from mobilevlm_ros.evaluation.runner.run import Plan, run
 from mobilevlm_ros.export.builder import build_bundle
 from mobilevlm_ros.export.options import BuildOptions
 from mobilevlm_ros.export.quality.agreement import measure
@@ -60,11 +61,10 @@ def test_bundle_agrees_with_the_float_model(runtime: Runtime) -> None:
     assert agreement.fraction >= 0.99, agreement.different
 
 
-def test_passes_its_exam(runtime: Runtime) -> None:
+def test_passes_its_exam(runtime: Runtime, tmp_path: Path) -> None:
     """The first questions of the exam of `mobilevlm eval nano`."""
-    assistant = Assistant(runtime)
-    report = evaluate(lambda image, question: assistant.ask(Frame(image), Request(question)).text, 300)
-    assert report.accuracy >= 0.95, report.failures
+    summary = run(SCENES, scene_questions(300), runtime, Plan(tmp_path)).summary
+    assert summary["accuracy"] >= 95, summary["details"]["failures"]
 
 
 def test_a_second_question_may_follow_the_first(runtime: Runtime) -> None:

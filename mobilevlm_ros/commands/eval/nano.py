@@ -2,6 +2,7 @@
 """`mobilevlm eval nano`: how often nano answers right, on scenes and pairs of pictures that no training has
 seen, and how sure it is of what it cannot know.
 
+Scenes and pairs go through the runner of the other benchmarks; the same command goes on where it was stopped.
 With `--compare CHECKPOINT`: how often the bundle answers as the checkpoint does in float32.
 """
 
@@ -9,31 +10,37 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mobilevlm_ros.commands import options
+from mobilevlm_ros.commands.eval.models import Bar, add_model_arguments, runtimes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
-    from mobilevlm_ros.evaluation.nano.exam import Report
-    from mobilevlm_ros.evaluation.nano.foreign import ForeignReport
-    from mobilevlm_ros.inference.assistant import Assistant
+    from mobilevlm_ros.engine.runtime import Runtime
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    options.add_bundle(parser)
+    add_model_arguments(parser)
     parser.add_argument(
-        "--checkpoint", type=Path, help="examine a checkpoint in float32 instead (needs torch)"
+        "--out",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where answers are kept; the same command goes on where it was stopped (default: runs)",
     )
     parser.add_argument(
         "--compare",
         type=Path,
         metavar="CHECKPOINT",
-        help="compare a bundle with its float32 checkpoint instead",
+        help="say how often each bundle answers as this checkpoint does in float32, instead",
     )
     parser.add_argument("--count", type=int, default=2000, help="questions about scenes (default: 2000)")
     parser.add_argument(
@@ -51,7 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="photographs for --foreign; without it, drawn pictures that are no scene",
     )
-    options.add_threads(parser)
     parser.add_argument(
         "--failures", type=int, default=0, metavar="N", help="also print the first N wrong answers"
     )
@@ -69,9 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Examines; the tables go to stdout, progress to stderr."""
-    from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.errors import OptionError
-    from mobilevlm_ros.inference.assistant import Assistant
 
     if args.count < 1:
         raise OptionError(f"--count is {args.count}: ask at least 1 question")
@@ -83,56 +87,82 @@ def main(args: argparse.Namespace) -> int:
     if args.compare is not None:
         return _compare(args)
     photos = _photos(args.photos)
-    if args.checkpoint is not None:
-        runtime = load_runtime(args.checkpoint, "torch", args.threads)
-    else:
-        runtime = load_runtime(args.bundle, threads=args.threads)
-    report = _examine(Assistant(runtime), args, photos)
-    told = report[0].as_dict()
+    told = []
+    for runtime in runtimes(args):
+        found, tables = _examine(runtime, args, photos)
+        told.append(found)
+        if not args.json:
+            print("\n\n".join([found["model_id"], *tables]))
     if args.json:
-        told |= {name: found.as_dict() for name, found in zip(("pairs", "foreign"), report[1:]) if found}
-        print(json.dumps(told))
-        return 0
-    print("\n\n".join(found.table() for found in report if found))
-    for failure in [f for found in report[:2] if found for f in found.failures][: args.failures]:
-        print(json.dumps(failure))
+        print(json.dumps(told[0] if len(told) == 1 else {"models": told}))
     return 0
 
 
 def _examine(
-    assistant: Assistant, args: argparse.Namespace, photos: list[NDArray[np.uint8]]
-) -> tuple[Report, Report | None, ForeignReport | None]:
-    """The marks about scenes and about pairs, and the confidences about what is foreign."""
+    runtime: Runtime, args: argparse.Namespace, photos: list[NDArray[np.uint8]]
+) -> tuple[dict[str, Any], list[str]]:
+    """Scores about scenes and about pairs, confidences about what is foreign; and the same as tables."""
+    from mobilevlm_ros.evaluation.nano.benchmark import table
+    from mobilevlm_ros.evaluation.nano.exam import SCENES, scene_questions
+    from mobilevlm_ros.evaluation.nano.pairs import PAIRS, pair_questions
+    from mobilevlm_ros.evaluation.runner.identity import model_identity
+    from mobilevlm_ros.evaluation.runner.run import Plan, run
+
+    told: dict[str, Any] = {"model_id": model_identity(runtime)["model_id"]}
+    tables = []
+    parts = (("scenes", SCENES, scene_questions, args.count), ("pairs", PAIRS, pair_questions, args.pairs))
+    for name, benchmark, questions, count in parts:
+        if not count:
+            continue
+        dataset = questions(count)
+        named = replace(benchmark, name=f"{benchmark.name}-{count}")  # each length has a folder of its own
+        with Bar(named, dataset, told["model_id"]) as bar:
+            summary = run(named, dataset, runtime, Plan(args.out), bar).summary
+        told[name] = dict(summary)
+        failures = summary["details"]["failures"][: args.failures]
+        tables.append("\n".join([table(summary["details"]), *_interval(summary), *map(json.dumps, failures)]))
+    if args.foreign:
+        told["foreign"], foreign = _ask_foreign(runtime, args, photos)
+        tables.append(foreign)
+    return told, tables
+
+
+def _interval(summary: Mapping[str, Any]) -> list[str]:
+    if summary["interval95"] is None:
+        return []
+    low, high = summary["interval95"]
+    return ["", f"95 % interval: {low:.1f} % to {high:.1f} %"]
+
+
+def _ask_foreign(
+    runtime: Runtime, args: argparse.Namespace, photos: list[NDArray[np.uint8]]
+) -> tuple[dict[str, Any], str]:
+    """What counts here is the confidence, and every other question has choices: as a robot asks."""
     from tqdm import tqdm
 
-    from mobilevlm_ros.evaluation.nano.exam import evaluate
     from mobilevlm_ros.evaluation.nano.foreign import examine_foreign
-    from mobilevlm_ros.evaluation.nano.pairs import evaluate_pairs
+    from mobilevlm_ros.evaluation.nano.kept_confidences import KeptConfidences
+    from mobilevlm_ros.evaluation.runner.identity import model_identity
+    from mobilevlm_ros.inference.assistant import Assistant
     from mobilevlm_ros.inference.types import Frame, Request
 
-    def text(image: NDArray[np.uint8], question: str) -> str:
-        return assistant.ask(Frame(image), Request(question)).text
-
-    def pair(images: tuple[NDArray[np.uint8], NDArray[np.uint8]], question: str) -> str:
-        return assistant.ask([Frame(image) for image in images], Request(question)).text
+    assistant, identity = Assistant(runtime), model_identity(runtime)
 
     def sure(image: NDArray[np.uint8], question: str, choices: tuple[str, ...]) -> tuple[str, float]:
         answer = assistant.ask(Frame(image), Request(question, choices=choices))
         return answer.text, answer.confidence
 
-    total = args.count + args.pairs + args.foreign
-    with tqdm(total=total, desc="examining", unit="question", disable=None) as bar:
+    folder = args.out / str(identity["model_id"]) / "nano-foreign"
+    with KeptConfidences(folder, identity, photos) as kept:
+        before = sum(number < args.foreign for number in kept.known)
+        with tqdm(total=args.foreign, initial=before, desc="foreign", unit="question", disable=None) as bar:
 
-        def on_question(report: Report) -> None:
-            bar.set_postfix(accuracy=f"{report.accuracy:.3f}")
-            bar.update()
+            def on_question(number: int, text: str, confidence: float) -> None:
+                kept.add(number, text, confidence)
+                bar.update()
 
-        scenes = evaluate(text, args.count, on_question=on_question)
-        pairs = evaluate_pairs(pair, args.pairs, on_question=on_question) if args.pairs else None
-        foreign = (
-            examine_foreign(sure, args.foreign, photos, on_question=bar.update) if args.foreign else None
-        )
-    return scenes, pairs, foreign
+            report = examine_foreign(sure, args.foreign, photos, known=kept.known, on_question=on_question)
+    return report.as_dict(), report.table()
 
 
 def _photos(folder: Path | None) -> list[NDArray[np.uint8]]:
@@ -161,7 +191,7 @@ def _write_pope(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    """Greedy answers of bundle and checkpoint to other questions than the examination's."""
+    """Greedy answers of bundles and a checkpoint to other questions than the examination's."""
     import dataclasses
 
     from tqdm import tqdm
@@ -170,22 +200,22 @@ def _compare(args: argparse.Namespace) -> int:
     from mobilevlm_ros.evaluation.nano.exam import FIRST_COMPARISON_SEED, exam
     from mobilevlm_ros.export.quality.agreement import measure
 
-    questions = ((image, e.question) for image, e, _ in exam(args.count, FIRST_COMPARISON_SEED))
-    with tqdm(total=args.count, desc="comparing", unit="question", disable=None) as bar:
-        outcome = measure(
-            load_runtime(args.compare, "torch", args.threads),
-            load_runtime(args.bundle, threads=args.threads),
-            questions,
-            progress=lambda done: bar.update(),
+    told = []
+    for runtime in runtimes(args):
+        questions = ((image, e.question) for image, e, _ in exam(args.count, FIRST_COMPARISON_SEED))
+        with tqdm(total=args.count, desc="comparing", unit="question", disable=None) as bar:
+            reference = load_runtime(args.compare, "torch", args.threads)
+            outcome = measure(reference, runtime, questions, progress=lambda done: bar.update())
+        told.append({"model": runtime.bundle.manifest.name, **dataclasses.asdict(outcome)})
+        if args.json:
+            continue
+        print("| questions | equal answers | share | mean KL, nats | worst KL, nats |\n|---|---|---|---|---|")
+        print(
+            f"| {outcome.samples} | {outcome.equal} | {outcome.fraction:.1%} | {outcome.mean_kl:.1e} "
+            f"| {outcome.worst_kl:.2f} |"
         )
+        for number, question, wanted, given in outcome.different[: args.failures]:
+            print(json.dumps({"number": number, "question": question, "float32": wanted, "bundle": given}))
     if args.json:
-        print(json.dumps(dataclasses.asdict(outcome)))
-        return 0
-    print("| questions | equal answers | share | mean KL, nats | worst KL, nats |\n|---|---|---|---|---|")
-    print(
-        f"| {outcome.samples} | {outcome.equal} | {outcome.fraction:.1%} | {outcome.mean_kl:.1e} "
-        f"| {outcome.worst_kl:.2f} |"
-    )
-    for number, question, wanted, given in outcome.different[: args.failures]:
-        print(json.dumps({"number": number, "question": question, "float32": wanted, "bundle": given}))
+        print(json.dumps(told[0] if len(told) == 1 else {"models": told}))
     return 0

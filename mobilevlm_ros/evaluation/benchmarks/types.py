@@ -27,11 +27,13 @@ class Picture:
         path: a file; None where the picture is inside the question file.
         base64: its bytes as text, when it is inside.
         crop: shortest edge and centre crop whatever the model's own way is (ScienceQA's official loop).
+        draw: draws it, u8 [H, W, 3] RGB, where it is in no file; equal ones draw equal pictures.
     """
 
     path: Path | None = None
     base64: str = ""
     crop: bool = False
+    draw: Callable[[], NDArray[np.uint8]] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Question:
         max_tokens: 128 or 1024, greedy.
         truth: what the scorer needs; each benchmark has a type of its own.
         extra: further fields of the answer line, between `text` and `answer_id`.
+        earlier: pictures that stand before `picture`, in order; none in the official benchmarks.
     """
 
     row: int
@@ -59,6 +62,12 @@ class Question:
     max_tokens: int
     truth: Any
     extra: Mapping[str, Any] = field(default_factory=dict)
+    earlier: tuple[Picture, ...] = ()
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """All of its pictures, in order; empty for a text-only question."""
+        return () if self.picture is None else (*self.earlier, self.picture)
 
 
 @dataclass(frozen=True)

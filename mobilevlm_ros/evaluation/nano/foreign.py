@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,12 +114,21 @@ def examine_foreign(
     count: int = 1000,
     photos: Sequence[U8] = (),
     *,
-    on_question: Callable[[], object] = lambda: None,
+    known: Mapping[int, tuple[str, float]] = MappingProxyType({}),
+    on_question: Callable[[int, str, float], object] = lambda number, text, confidence: None,
 ) -> ForeignReport:
-    """Asks `count` questions; `answer(image, question, choices)` gives a text and its confidence."""
+    """Asks `count` questions; `answer(image, question, choices)` gives a text and its confidence.
+
+    `known` has those of earlier sittings by the question's number from 0; they are not asked again.
+    `on_question` hears of the others as they are answered.
+    """
     report = ForeignReport()
-    for asked in foreign_questions(count, photos):
-        text, confidence = answer(asked.image, asked.question, asked.choices)
+    for number, asked in enumerate(foreign_questions(count, photos)):
+        if number in known:
+            text, confidence = known[number]
+        else:
+            text, confidence = answer(asked.image, asked.question, asked.choices)
+            on_question(number, text, confidence)
         form = "choices" if asked.choices else "free text"
         report.confidences.setdefault((asked.group, form), []).append(confidence)
         if not asked.choices and says_unknown(text):
@@ -133,7 +143,6 @@ def examine_foreign(
                     "confidence": round(confidence, 3),
                 }
             )
-        on_question()
     return report
 
 

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mobilevlm_ros.evaluation.nano.exam import Report
+from mobilevlm_ros.evaluation.benchmarks.types import Dataset, Picture
+from mobilevlm_ros.evaluation.nano.benchmark import dataset, nano_benchmark
 from mobilevlm_ros.simulation.pair_questions import PAIR_FAMILIES, ask_pair, pair_agrees
 from mobilevlm_ros.simulation.questions import QAPair
 from mobilevlm_ros.simulation.scene_change import sample_pair
@@ -17,7 +19,6 @@ from mobilevlm_ros.simulation.scene_change import sample_pair
 FIRST_PAIR_EXAM_SEED = 9_000_000  # training draws from 2 000 000 on and stays below
 
 U8 = NDArray[np.uint8]
-PairAnswerer = Callable[[tuple[U8, U8], str], str]
 
 
 def pair_exam(count: int, width: int = 640, height: int = 480) -> Iterator[tuple[tuple[U8, U8], QAPair, int]]:
@@ -35,14 +36,27 @@ def pair_exam(count: int, width: int = 640, height: int = 480) -> Iterator[tuple
         seed += 1
 
 
-def evaluate_pairs(
-    answer: PairAnswerer, count: int = 500, *, on_question: Callable[[Report], None] | None = None
-) -> Report:
-    """Sit the examination: `answer(images, question)` is called for each question, `on_question` after it."""
-    report = Report(families=PAIR_FAMILIES)
-    for images, exchange, seed in pair_exam(count):
-        given = answer(images, exchange.question)
-        report.mark(exchange, given, pair_agrees(exchange, given), seed)
-        if on_question is not None:
-            on_question(report)
-    return report
+@dataclass(frozen=True)
+class PairView:
+    """Draws one picture of a pair again: the first (0) or the second (1)."""
+
+    seed: int
+    which: int
+    width: int = 640
+    height: int = 480
+
+    def __call__(self) -> U8:
+        """u8 [H, W, 3] RGB."""
+        pair = sample_pair(self.seed, self.width, self.height)
+        return (pair.first, pair.second)[self.which].image
+
+
+def pair_questions(count: int = 500) -> Dataset:
+    """The examination's questions for the runner."""
+    return dataset(
+        (exchange, [Picture(draw=PairView(seed, which)) for which in (0, 1)], seed)
+        for _, exchange, seed in pair_exam(count)
+    )
+
+
+PAIRS = nano_benchmark("nano-pairs", "nano's pairs of pictures", PAIR_FAMILIES, pair_agrees)

@@ -56,7 +56,7 @@ class ExaminedModel:
         self._prefiller = Prefiller(runtime.vision, runtime.language, budget, prefill_chunk(runtime))
 
     def answer(self, questions: Sequence[Question]) -> list[Written]:
-        """Answers to questions about one picture (or one question without any), in their order.
+        """Answers to questions about the same pictures (or one question without any), in their order.
 
         Raises EvaluationError for a picture that cannot be read, ContextOverflow for a prompt that leaves no
         room for an answer, EngineError.
@@ -76,11 +76,9 @@ class ExaminedModel:
         return self.runtime.tokenizer.encode_prompt(render(question, self.runtime.bundle.manifest.template))
 
     def _views(self, question: Question) -> tuple[ImageInput, ...]:
-        if question.picture is None:
-            return ()
         manifest = self.runtime.bundle.manifest
-        shown = pixels(question.picture, manifest.image_size, manifest.image_aspect)
-        return (ImageInput(shown, hashlib.blake2b(shown.tobytes(), digest_size=16).digest()),)
+        shown = [pixels(p, manifest.image_size, manifest.image_aspect) for p in question.pictures]
+        return tuple(ImageInput(p, hashlib.blake2b(p.tobytes(), digest_size=16).digest()) for p in shown)
 
     def _prompt(self, question: Question, views: tuple[ImageInput, ...]) -> Prompt:
         digests = iter([view.digest for view in views])

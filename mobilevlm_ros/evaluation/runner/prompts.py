@@ -20,7 +20,8 @@ from mobilevlm_ros.processing.prompt_template import TEMPLATES, image_question
 
 def render(question: Question, template: str) -> str:
     """The one string the model continues. Nothing is cleaned or cut: a score depends on every blank."""
-    text = question.prompt if question.picture is None else image_question(question.prompt)
+    images = len(question.pictures)
+    text = image_question(question.prompt, images) if images else question.prompt
     return TEMPLATES[template].render([(text, None)])
 
 
@@ -29,6 +30,8 @@ def read(picture: Picture) -> NDArray[np.uint8]:
 
     Raises EvaluationError that names the file.
     """
+    if picture.draw is not None:
+        return picture.draw()
     name = str(picture.path) if picture.path is not None else "the picture in the question file"
     if picture.path is not None and not picture.path.exists():
         raise EvaluationError(f"{name} is missing: put the benchmark's pictures there")

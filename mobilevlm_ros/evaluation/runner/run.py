@@ -177,7 +177,7 @@ def _groups(wanted: Sequence[Question], everything: Sequence[Question]) -> list[
     chosen = {question.key for question in wanted}
     by_picture: dict[Hashable, list[Question]] = {}
     for question in everything:
-        key: Hashable = question.key if question.picture is None else question.picture
+        key: Hashable = question.pictures or question.key
         by_picture.setdefault(key, []).append(question)
     cut = (part for group in by_picture.values() for part in _chunks(group))
     return [kept for part in cut if (kept := [q for q in part if q.key in chosen])]

@@ -4,10 +4,14 @@
 import json
 from collections import Counter
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
+import pytest
 
+from mobilevlm_ros.errors import EvaluationError
 from mobilevlm_ros.evaluation.nano.foreign import examine_foreign, foreign_questions, says_unknown
+from mobilevlm_ros.evaluation.nano.kept_confidences import KeptConfidences
 from mobilevlm_ros.simulation import phrases
 from mobilevlm_ros.simulation.scene import EXTRA_KINDS, KINDS
 from mobilevlm_ros.training.nano.foreign_questions import NOT_KNOWING, WORDS, foreign_turn
@@ -76,3 +80,35 @@ def test_report_counts_what_is_sure() -> None:
     assert told["histogram"] == [0, 0, 0, 0, 0, 36, 0, 0, 0, 4]
     assert "**10.0%**" in report.table()
     assert len(report.surest) == 4
+
+
+def test_a_killed_examination_does_not_ask_again(tmp_path: Path) -> None:
+    def student(image: np.ndarray, question: str, choices: tuple[str, ...]) -> tuple[str, float]:
+        if left and not left.pop():
+            raise KeyboardInterrupt
+        return "yes", 0.25 if choices else 0.75
+
+    left = [False, *[True] * 12]
+    identity = {"model_id": "student"}
+    with pytest.raises(KeyboardInterrupt), KeptConfidences(tmp_path, identity, ()) as kept:
+        examine_foreign(student, 20, known=kept.known, on_question=kept.add)
+    asked: list[int] = []
+    with KeptConfidences(tmp_path, identity, ()) as kept:
+        assert len(kept.known) == 12
+        report = examine_foreign(
+            student, 20, known=kept.known, on_question=lambda number, *_: asked.append(number)
+        )
+    assert asked == list(range(12, 20))
+    assert report.as_dict() == examine_foreign(student, 20).as_dict()
+    with pytest.raises(EvaluationError, match="photos_sha256"):
+        KeptConfidences(tmp_path, identity, [np.zeros((2, 2, 3), np.uint8)])
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", "null", '{"number": 0, "text": "a", "confidence": "sure"}'])
+def test_a_line_that_is_no_answer_is_named(tmp_path: Path, line: str) -> None:
+    with KeptConfidences(tmp_path, {}, ()) as kept:
+        kept.add(0, "yes", 0.5)
+    with (tmp_path / "journal.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(EvaluationError, match="line 2"), KeptConfidences(tmp_path, {}, ()):
+        pass

@@ -2,11 +2,18 @@
 """Pairs of pictures differ as their truth says; the examination asks each family equally often."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mobilevlm_ros.evaluation.nano.pairs import FIRST_PAIR_EXAM_SEED, evaluate_pairs, pair_exam
+from mobilevlm_ros.engine.runtime import load_runtime
+from mobilevlm_ros.evaluation.nano.benchmark import table
+from mobilevlm_ros.evaluation.nano.pairs import FIRST_PAIR_EXAM_SEED, PAIRS, pair_exam, pair_questions
+from mobilevlm_ros.evaluation.runner.prompts import read
+from mobilevlm_ros.evaluation.runner.run import Plan, run
+from mobilevlm_ros.inference.assistant import Assistant
+from mobilevlm_ros.inference.types import Frame, Request
 from mobilevlm_ros.simulation.pair_questions import PAIR_FAMILIES, describe_change, pair_agrees
 from mobilevlm_ros.simulation.questions import QAPair
 from mobilevlm_ros.simulation.scene_change import CHANGES, sample_pair
@@ -64,15 +71,24 @@ def test_answers_are_held_against_the_truth(truth: str, answer: str, right: bool
     assert pair_agrees(QAPair("changed", "What changed?", truth, truth), answer) is right
 
 
-def test_marks() -> None:
-    truths = iter([exchange.answer for _, exchange, _ in pair_exam(20)])
-    count = iter(range(20))
+def test_the_runner_shows_both_pictures_and_marks() -> None:
+    asked = list(pair_exam(20))
+    questions = pair_questions(20).questions
+    for question, (images, exchange, _) in zip(questions, asked):
+        assert question.prompt == exchange.question
+        assert all(np.array_equal(read(p), image) for p, image in zip(question.pictures, images, strict=True))
+    texts = ["I do not know." if q.row == 5 else q.truth.exchange.answer for q in questions]
+    score = PAIRS.score(list(zip(questions, texts)))
+    assert score.values == {"accuracy": 95.0} and len(score.details["failures"]) == 1
+    assert "| **all** | 19 | 20 | **95.0%** |" in table(score.details)
 
-    def student(images: tuple[np.ndarray, np.ndarray], question: str) -> str:
-        right = next(truths)
-        assert images[0].shape == images[1].shape == (480, 640, 3)
-        return "I do not know." if next(count) == 4 else right
 
-    report = evaluate_pairs(student, 20)
-    assert report.accuracy == 19 / 20 and len(report.failures) == 1
-    assert "| **all** | 19 | 20 | **95.0%** |" in report.table()
+def test_answers_about_two_pictures_are_those_of_the_robot(nano: Path, tmp_path: Path) -> None:
+    runtime = load_runtime(nano, threads=1)
+    outcome = run(PAIRS, pair_questions(8), runtime, Plan(tmp_path))
+    assistant = Assistant(runtime, fast_preprocessing=False)
+    asked = [
+        assistant.ask([Frame(image) for image in images], Request(exchange.question)).text
+        for images, exchange, _ in pair_exam(8)
+    ]
+    assert list(outcome.texts) == asked
