@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mobilevlm`: the command line that needs no ROS. Each verb is a module of mobilevlm_ros.commands."""
+"""`mobilevlm`: the command line that needs no ROS. Each verb is a module below mobilevlm_ros.commands."""
 
 from __future__ import annotations
 

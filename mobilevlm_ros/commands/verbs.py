@@ -36,7 +36,16 @@ VERBS = {
     "checks": "say what is installed here, what is missing, and how to get it",
     "completion": "print a script that completes verbs and options in your shell",
 }
-"""Verb to one-line help, as `mobilevlm help` lists them; `make-checkpoint` is make_checkpoint.py."""
+"""Verb to one-line help, as `mobilevlm help` lists them."""
+
+PACKAGES = {
+    "serving": ("ask", "serve", "mcp"),
+    "bundles": ("build", "info", "compile", "export-gguf", "make-checkpoint"),
+    "bags": ("record-demo", "caption-bag", "ask-bag", "monitor-bag", "bag-to-dataset", "index", "search"),
+    "training": ("train", "tokenize", "merge"),
+    "measuring": ("calibrate", "bench", "tune", "trace"),
+}
+"""Where a verb's module is; the others stand beside this file. `make-checkpoint` is make_checkpoint.py."""
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "ask": (
@@ -121,7 +130,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 def module_of(verb: str) -> Any:
     """The module that does it."""
-    return importlib.import_module(f"mobilevlm_ros.commands.{verb.replace('-', '_')}")
+    package = next((f"{name}." for name, verbs in PACKAGES.items() if verb in verbs), "")
+    return importlib.import_module(f"mobilevlm_ros.commands.{package}{verb.replace('-', '_')}")
 
 
 def parser_of(verb: str) -> Parser:

@@ -28,7 +28,7 @@ PICKLES = {"pickle", "dill", "shelve", "marshal", "joblib", "cloudpickle"}
 
 WRITE_WITHIN = {
     # into the directory, or at the path, that a `new_directory` or `new_file` gave them
-    "checkpoints/checkpoint.py", "checkpoints/random_weights.py", "commands/trace.py",
+    "checkpoints/checkpoint.py", "checkpoints/random_weights.py", "commands/measuring/trace.py",
     "bags/dataset/build.py",
     "engine/tensorrt/plans.py", "training/nano/scenes.py", "training/nano/train.py",
     "export/stages.py", "export/graphs/gpu.py", "export/graphs/onnx_writer.py",

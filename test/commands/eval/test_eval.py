@@ -11,7 +11,7 @@ import pytest
 
 from mobilevlm_ros.cli import main
 
-EVAL = Path(__file__).parents[1] / "data" / "eval"
+EVAL = Path(__file__).parents[2] / "data" / "eval"
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any], str]:

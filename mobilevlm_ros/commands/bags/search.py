@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilevlm_ros.commands import options
-from mobilevlm_ros.commands.index import MEMORY
+from mobilevlm_ros.commands.bags.index import MEMORY
 from mobilevlm_ros.errors import MobileVLMError, OptionError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 
 from mobilevlm_ros.cli import main
 
-NANO = Path(__file__).parents[2] / "models" / "nano" / "bundle"
+NANO = Path(__file__).parents[3] / "models" / "nano" / "bundle"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed")

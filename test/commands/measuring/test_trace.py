@@ -11,7 +11,7 @@ import pytest
 
 from mobilevlm_ros.cli import main
 
-PARITY = Path(__file__).parents[1] / "data" / "parity"
+PARITY = Path(__file__).parents[2] / "data" / "parity"
 QUESTION = "Who is the author of this book?\nAnswer the question using a single word or phrase."
 TOLERANCE = {"vision_features": 2e-4, "projector": 2e-4, "logits": 1e-3}
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mobilevlm_ros.commands import bag_options, options
+from mobilevlm_ros.commands import options
+from mobilevlm_ros.commands.bags import bag_options
 from mobilevlm_ros.errors import OptionError
 
 ANY_ORDER = True

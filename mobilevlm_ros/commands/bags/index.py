@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Adds the records; the counts go to stdout, lines that are no record to stderr."""
     from mobilevlm_ros.bags.index import index, record_files
-    from mobilevlm_ros.commands.bag_options import check_installed
+    from mobilevlm_ros.commands.bags.bag_options import check_installed
     from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.memory.store import MemoryStore
     from mobilevlm_ros.memory.vectors import vectors_of

@@ -68,7 +68,7 @@ def test_a_port_in_use_is_told(capfd) -> None:
 def test_the_token_of_the_environment_counts(monkeypatch) -> None:
     from argparse import Namespace
 
-    from mobilevlm_ros.commands.serve import TOKEN, token_of
+    from mobilevlm_ros.commands.serving.serve import TOKEN, token_of
     from mobilevlm_ros.server.run import check_address
 
     monkeypatch.setitem(os.environ, TOKEN, "sesame")

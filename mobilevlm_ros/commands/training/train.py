@@ -7,15 +7,15 @@ import argparse
 import importlib
 from typing import Any
 
-_STAGE = "train_stage"
+_STAGE = "stage"
 WHAT = {
     "lora": (_STAGE, "teach a MobileVLM something new with adapters, from conversations about pictures"),
     "instruct": (_STAGE, "stage 2: questions about pictures teach projector and language model"),
     "align": (_STAGE, "stage 1: captions teach the projector (V1), or projector and language model (V2)"),
     "sft": (_STAGE, "teach a MobileLLaMA to chat, from ShareGPT conversations"),
     "pretrain-llm": (_STAGE, "train a MobileLLaMA from random weights on token shards"),
-    "nano": ("train_nano", "train the embedded default from random weights"),
-    "replay": ("train_replay", "run a stage as a reference of the official trainer says, to compare"),
+    "nano": ("nano", "train the embedded default from random weights"),
+    "replay": ("replay", "run a stage as a reference of the official trainer says, to compare"),
 }
 
 
@@ -35,4 +35,4 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _module(name: str) -> Any:
-    return importlib.import_module(f"mobilevlm_ros.commands.{name}")
+    return importlib.import_module(f"mobilevlm_ros.commands.training.{name}")

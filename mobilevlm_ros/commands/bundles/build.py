@@ -179,7 +179,7 @@ def main(args: argparse.Namespace) -> int:
     """Builds; prints where, how large and how long."""
     from tqdm import tqdm
 
-    from mobilevlm_ros.commands.info import quality_line
+    from mobilevlm_ros.commands.bundles.info import quality_line
     from mobilevlm_ros.export.builder import build_bundle
     from mobilevlm_ros.export.options import BuildOptions
     from mobilevlm_ros.export.quantization.precision import DecoderPrecision

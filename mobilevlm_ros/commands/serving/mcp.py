@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobilevlm_ros.commands.serve import TOKEN, add_service_arguments, make_service, missing, token_of
+from mobilevlm_ros.commands.serving.serve import TOKEN, add_service_arguments, make_service, missing, token_of
 from mobilevlm_ros.errors import OptionError
 
 if TYPE_CHECKING:

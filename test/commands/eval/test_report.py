@@ -18,7 +18,7 @@ from mobilevlm_ros.evaluation.nano.pope_shaped import write_pope_shaped
 from mobilevlm_ros.evaluation.report.plot import pareto_front
 from mobilevlm_ros.evaluation.report.published import PUBLISHED, PUBLISHED_AVERAGES
 
-EVAL = Path(__file__).parents[1] / "data" / "eval"
+EVAL = Path(__file__).parents[2] / "data" / "eval"
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

@@ -19,7 +19,13 @@ from mobilevlm_ros.client.options import (
 )
 from mobilevlm_ros.client.printing import Typewriter, answer_lines, logprob_lines, logprobs_of
 from mobilevlm_ros.commands import options
-from mobilevlm_ros.commands.picture_source import Found, frame_count, pictures, split_frames, split_words
+from mobilevlm_ros.commands.serving.picture_source import (
+    Found,
+    frame_count,
+    pictures,
+    split_frames,
+    split_words,
+)
 from mobilevlm_ros.errors import MobileVLMError, OptionError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobilevlm_ros.commands import bag_options, options
+from mobilevlm_ros.commands import options
+from mobilevlm_ros.commands.bags import bag_options
 from mobilevlm_ros.errors import OptionError
 
 if TYPE_CHECKING:

@@ -24,12 +24,12 @@ import pytest
 from mobilevlm_ros import MobileVLM
 from mobilevlm_ros.arguments import with_negative_numbers
 from mobilevlm_ros.cli import main
-from mobilevlm_ros.commands.picture_source import split_words
+from mobilevlm_ros.commands.serving.picture_source import split_words
 from mobilevlm_ros.commands.verbs import parser_of
 
 Captured = pytest.CaptureFixture[str]
 
-ROAD = Path(__file__).parents[2] / "docs" / "road.png"
+ROAD = Path(__file__).parents[3] / "docs" / "road.png"
 WITHOUT_ROS = """
 import sys
 sys.modules["rclpy"] = sys.modules["mobilevlm_msgs"] = None
