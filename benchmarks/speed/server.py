@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What HTTP adds to inference, how soon a stream begins, and whether eight clients are served alike.
 
-    python benchmarks/server.py [--bundle B] [--requests N] [--json results.json]
+    python benchmarks/speed/server.py [--bundle B] [--requests N] [--json results.json]
 
 Starts `mobilevlm serve` in a process of its own and asks it over loopback, with plain HTTP and with the
 official `openai` client.
@@ -28,7 +28,7 @@ from typing import Any
 
 import openai
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 QUESTION = "What is in the image?"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""benchmarks/soak.py: a short one with real processes, and what its judge must notice."""
+"""benchmarks/reliability/soak.py: a short one with real processes, and what its judge must notice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "reliability"))
 
 from mobilevlm_msgs.msg import MonitorState, Status
 from mobilevlm_msgs.srv import AskImage
@@ -27,7 +27,7 @@ from mobilevlm_ros.ros.stamps import to_message
 
 
 def test_a_short_soak_loses_nothing_and_leaves_its_page(nano: Path, tmp_path: Path) -> None:
-    script = Path(__file__).parents[2] / "benchmarks" / "soak.py"
+    script = Path(__file__).parents[3] / "benchmarks" / "reliability" / "soak.py"
     prefix = tmp_path / "soak"
     command = [sys.executable, str(script), "-o", str(prefix)]
     command += ["--minutes", "0.25", "--rate", "10", "--scenes", "8", "--questions", "6"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What recordings cost: reading them, asking about them beside the bare model, memory, and Ray workers.
 
-    python benchmarks/bags.py [--frames N] [--many N] [--ray] [--json results.json]
+    python benchmarks/bags/bags.py [--frames N] [--many N] [--ray] [--json results.json]
 
 Everything runs on recordings that it makes in a temporary directory.
 """

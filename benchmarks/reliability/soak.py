@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node under load for a long time, each answer held against the truth of the frame its header names.
 
-    python benchmarks/soak.py --minutes 120 -o benchmarks/results/soak
+    python benchmarks/reliability/soak.py --minutes 120 -o benchmarks/results/soak
 
 Processes: the node with captions, eight monitors, sessions and a short history; two cameras (30 Hz and a
 sixth of it, 720p, raw) whose scene changes twice a second, so that an answer about another frame is a wrong
@@ -46,7 +46,7 @@ from mobilevlm_ros.client import AskImageClient
 from mobilevlm_ros.demo.node_process import Child
 from mobilevlm_ros.version import __version__
 
-BENCHMARKS = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent
 CAMERAS = ("", "rear")
 WAITING = 6
 """Questions on their way at once."""
@@ -72,7 +72,7 @@ def monitors(folder: Path) -> Path:
 
 def start(options: argparse.Namespace, folder: Path, stack: ExitStack) -> tuple[Child, list[Child]]:
     """The node and its cameras."""
-    path = (str(BENCHMARKS), str(BENCHMARKS.parent), os.environ.get("PYTHONPATH", ""))
+    path = (str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", ""))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
     cameras = []
     for index, name in enumerate(CAMERAS):
@@ -229,7 +229,7 @@ def conditions() -> str:
     model = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     git = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, cwd=BENCHMARKS, capture_output=True, text=True, check=False).stdout.strip()
+    commit = subprocess.run(git, cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
     return (
         f"mobilevlm_ros {__version__} ({commit or 'no git'}), Python {platform.python_version()}; {model}, "
         f"{os.cpu_count()} cores, {memory:.0f} GiB; niceness {os.nice(0)}; load average of the last 15 "
@@ -271,7 +271,9 @@ def main(args: list[str] | None = None) -> int:
         soak.run()
         (options.output.with_suffix(".node.log")).write_text(node.log(400))
     told = " ".join(filter(None, (conditions(), options.note)))
-    command = shlex.join(["python", "benchmarks/soak.py", *(sys.argv[1:] if args is None else args)])
+    command = shlex.join(
+        ["python", "benchmarks/reliability/soak.py", *(sys.argv[1:] if args is None else args)]
+    )
     minutes = soak.samples[-1].seconds / 60
     counts, found = soak.judge.counts, soak.judge.found
     summary = Summary(command, told, minutes, counts, soak.samples, soak.latencies, found, rates)

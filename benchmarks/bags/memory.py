@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a memory finds, and how fast.
 
-    python benchmarks/memory.py recall --scenes 600 --json recall.json
-    python benchmarks/memory.py latency --rows 100000 1000000 --json latency.json
+    python benchmarks/bags/memory.py recall --scenes 600 --json recall.json
+    python benchmarks/bags/memory.py latency --rows 100000 1000000 --json latency.json
 
 `recall` renders scenes, has nano caption each, and looks for what the rendering knows to be there: a thing
 ('a red ball'), a thing at a place ('a red ball on the left'), two kinds of things ('a person near the stop
@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mobilevlm_ros.engine.runtime import load_runtime
 from mobilevlm_ros.inference.assistant import CAPTION_PROMPT, Assistant

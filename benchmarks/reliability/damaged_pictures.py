@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the picture decoder notices, and what hostile pictures cost.
 
-    python benchmarks/damaged_pictures.py --pictures 100000 -o benchmarks/results/damaged_pictures.json
+    python benchmarks/reliability/damaged_pictures.py --pictures 100000 -o damaged_pictures.json
 
 First, pictures of simulated scenes lose packets, get holes of zeros, are overwritten, cut, or get a wrong
 bit; counted is how many of them pass for whole, and in how many of these more than 1 % of the pixels are off
@@ -26,7 +26,7 @@ import simplejpeg
 from PIL import Image
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.processing.image_decoder import decode_image

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the demo on many scenes and counts true answers: `.venv/bin/python benchmarks/demo_seeds.py 40`."""
+"""Runs the demo on many scenes and counts true answers.
+
+.venv/bin/python benchmarks/quality/demo_seeds.py 40
+"""
 
 from __future__ import annotations
 

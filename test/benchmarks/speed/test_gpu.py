@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""benchmarks/gpu.sh without a GPU: it says so, its arithmetic is right, and its code runs on the CPU."""
+"""benchmarks/speed/gpu.sh without a GPU: it says so, its arithmetic is right, and its code runs on the CPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mobilevlm_ros.checkpoints.random_weights import CONFIGS
 from mobilevlm_ros.engine.cuda.device import find_gpu
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks" / "speed"
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds and serves bundles of full size from random weights, and measures what it takes.
 
-    python benchmarks/full_size.py build MobileVLM_V2-1.7B MobileVLM_V2-3B --work DIRECTORY
-    python benchmarks/full_size.py serve MobileVLM_V2-1.7B MobileVLM_V2-3B --work DIRECTORY
+    python benchmarks/speed/full_size.py build MobileVLM_V2-1.7B MobileVLM_V2-3B --work DIRECTORY
+    python benchmarks/speed/full_size.py serve MobileVLM_V2-1.7B MobileVLM_V2-3B --work DIRECTORY
 
 `build` makes what DIRECTORY lacks of checkpoints, and the bundles anew; `serve` loads those. Each step is a
 process of its own; memory is its greatest resident set. Answers mean nothing (random weights). Needs 7 times

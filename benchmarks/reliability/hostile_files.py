@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 from hostile_mutations import as_json, changed_bytes, changed_text
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NANO = ROOT / "models" / "nano"
 DATA = ROOT / "test" / "data"
 

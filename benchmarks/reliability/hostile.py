@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Feeds every entry point with damaged and malicious input, and counts what comes of it.
 
-    python benchmarks/hostile.py --cases 100000 -o benchmarks/results/hostile
-    python benchmarks/hostile.py --entry gguf --only 4711       # one case again, with its traceback
+    python benchmarks/reliability/hostile.py --cases 100000 -o benchmarks/results/hostile
+    python benchmarks/reliability/hostile.py --entry gguf --only 4711       # one case again, with its traceback
 
 Each case has a number, from which its input follows. It must end in a result or in an error of ours
 (mobilevlm_ros.errors) within --seconds. Anything else is a fault: an untyped error, a crash or a hang of the
@@ -217,7 +217,9 @@ def main(args: list[str] | None = None) -> int:
         clean()
         return 0
     found: dict[str, Any] = {}
-    command = " ".join(["python benchmarks/hostile.py", *(sys.argv[1:] if args is None else args)])
+    command = " ".join(
+        ["python benchmarks/reliability/hostile.py", *(sys.argv[1:] if args is None else args)]
+    )
     machine = f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
     told = {"command": command, "machine": machine, "note": options.note, "entries": found}
     for entry in entries:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares ways of quantising a checkpoint's language model by the answers they change.
 
-    python benchmarks/quantisation.py models/nano -o benchmarks/results/quantisation.json
+    python benchmarks/quality/quantisation.py models/nano -o benchmarks/results/quantisation.json
 
 The reference is the same bundle with the language model in 32-bit floats; questions are those of an
 examination on simulated scenes that neither training nor calibration has seen. Prints a Markdown table.

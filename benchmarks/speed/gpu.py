@@ -211,7 +211,7 @@ def _config(manifest: Manifest) -> MobileVLMConfig:
 
 def nano_for_gpus(folder: Path) -> Path:
     """The shipped model, built once more with what GPUs need; as it is where that cannot be done."""
-    checkpoint = Path(__file__).resolve().parents[1] / "models" / "nano"
+    checkpoint = Path(__file__).resolve().parents[2] / "models" / "nano"
     try:
         from mobilevlm_ros.export.builder import build_bundle
         from mobilevlm_ros.export.options import BuildOptions
@@ -234,7 +234,7 @@ def main() -> int:
     parser.add_argument("--bundle", type=Path, action="append", default=[], help="may be repeated")
     parser.add_argument("--tokens", type=int, default=128, help="decoded for the timing")
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parents[1] / "results")
     args = parser.parse_args()
     gpu = find_gpu()
     if args.device == "cuda" and gpu is None:

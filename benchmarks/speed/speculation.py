@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What drafting captions (inference/generation/prompt_lookup.py) gains, and whether it changes anything.
 
-    python benchmarks/speculation.py cost BUNDLE > cost.json             # a run of k tokens, at any shape
-    python benchmarks/speculation.py moving --cost cost.json             # captions of simulated scenes
-    python benchmarks/speculation.py replay BUNDLE                       # a draft that is right to some part
+    python benchmarks/speed/speculation.py cost BUNDLE > cost.json             # a run of k tokens, at any shape
+    python benchmarks/speed/speculation.py moving --cost cost.json             # captions of simulated scenes
+    python benchmarks/speed/speculation.py replay BUNDLE                       # a draft that is right to some part
 
 `moving` has nano caption frames one after another as the node does, three times: with the caption before as a
 draft, with an empty draft, and as a plain question (one token at a time); it compares texts, confidences and
@@ -25,7 +25,7 @@ from time import perf_counter
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mobilevlm_ros.engine.interfaces import KVCache, LanguageEngine
 from mobilevlm_ros.engine.runtime import Runtime, load_runtime

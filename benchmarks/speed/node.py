@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the node adds to inference, over DDS and between processes: latency, idle cost, bursts, pre-emption.
 
-    python benchmarks/node.py -o benchmarks/results/node.md [--slow-bundle DIRECTORY]
+    python benchmarks/speed/node.py -o benchmarks/results/node.md [--slow-bundle DIRECTORY]
 
 Run it on a quiet machine. Processes: the node, the cameras (photographs, so that they cost little), and this.
 """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures one language engine in this process: vs_llama_cpp.py starts it once per engine and round.
 
-    python benchmarks/prefill_decode.py ours BUNDLE PROMPT.npy --threads 2
-    python benchmarks/prefill_decode.py llama.cpp MODEL.gguf PROMPT.npy --threads 2
+    python benchmarks/speed/prefill_decode.py ours BUNDLE PROMPT.npy --threads 2
+    python benchmarks/speed/prefill_decode.py llama.cpp MODEL.gguf PROMPT.npy --threads 2
 
 PROMPT.npy holds the prompt's embeddings f32 [T, H]; T-token prefill and then greedy decoding are timed, and
 printed as JSON. Needs NumPy, and mobilevlm_ros or llama-cpp-python, not both.
