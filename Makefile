@@ -21,7 +21,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 export $(if $(filter kilted,$(ROS)),FASTDDS,FASTRTPS)_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
 
 # What differs between distributions: rclpy, and the messages.
-ROS_TESTS := test/nodes test/client test/ros test/demo test/server/test_node_service.py
+ROS_TESTS := test/nodes test/client test/ros test/demo test/server/services/test_node_service.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-jazzy accept lint pytest audit node camera ask setup check-install docs clean

@@ -2,7 +2,7 @@
 """Feeds every entry point with damaged and malicious input, and counts what comes of it.
 
     python benchmarks/reliability/hostile.py --cases 100000 -o benchmarks/results/hostile
-    python benchmarks/reliability/hostile.py --entry gguf --only 4711       # one case again, with its traceback
+    python benchmarks/reliability/hostile.py --entry gguf --only 4711     # one case again, with its traceback
 
 Each case has a number, from which its input follows. It must end in a result or in an error of ours
 (mobilevlm_ros.errors) within --seconds. Anything else is a fault: an untyped error, a crash or a hang of the

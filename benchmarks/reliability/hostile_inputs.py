@@ -64,8 +64,8 @@ def pictures(rng: random.Random) -> object:
 
 
 def image_messages(rng: random.Random) -> object:
-    from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
-    from mobilevlm_ros.ros.image_encodings import LAYOUTS
+    from mobilevlm_ros.ros.images.conversion import compressed_to_rgb, image_to_rgb
+    from mobilevlm_ros.ros.images.encodings import LAYOUTS
 
     if rng.random() < 0.3:
         kind = rng.choice(
@@ -190,7 +190,7 @@ def _app() -> Any:
     from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.server.http.app import make_app
     from mobilevlm_ros.server.http.limits import Limits
-    from mobilevlm_ros.server.local_service import LocalService
+    from mobilevlm_ros.server.services.local_service import LocalService
 
     service = LocalService(load_runtime(NANO / "bundle", "onnxruntime-cpu", threads=1))
     return make_app(service, Limits(rate=10**6))

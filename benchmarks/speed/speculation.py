@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What drafting captions (inference/generation/prompt_lookup.py) gains, and whether it changes anything.
 
-    python benchmarks/speed/speculation.py cost BUNDLE > cost.json             # a run of k tokens, at any shape
-    python benchmarks/speed/speculation.py moving --cost cost.json             # captions of simulated scenes
-    python benchmarks/speed/speculation.py replay BUNDLE                       # a draft that is right to some part
+    python benchmarks/speed/speculation.py cost BUNDLE > cost.json     # a run of k tokens, at any shape
+    python benchmarks/speed/speculation.py moving --cost cost.json     # captions of simulated scenes
+    python benchmarks/speed/speculation.py replay BUNDLE               # a draft that is right to some part
 
 `moving` has nano caption frames one after another as the node does, three times: with the caption before as a
 draft, with an empty draft, and as a plain question (one token at a time); it compares texts, confidences and

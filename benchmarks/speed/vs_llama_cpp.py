@@ -2,7 +2,7 @@
 """MobileLLaMA in our 4-bit bundles and in llama.cpp: the same weights, each engine in a process of its own.
 
     python -m venv ~/llama && CMAKE_ARGS=-DGGML_NATIVE=on ~/llama/bin/pip install llama-cpp-python==0.3.36
-    python benchmarks/speed/vs_llama_cpp.py --llama-python ~/llama/bin/python -o benchmarks/results/vs_llama_cpp
+    python benchmarks/speed/vs_llama_cpp.py --llama-python ~/llama/bin/python -o vs_llama_cpp
 
 The engines take turns, A, B, C, A, B, C. Without --checkpoint the weights are random, in the geometry of
 MobileVLM_V2-1.7B: speed, memory and equality of the outputs can be measured, quality cannot. Needs 14 GB of

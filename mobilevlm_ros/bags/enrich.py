@@ -18,7 +18,7 @@ from mobilevlm_ros.bags.records import Record
 from mobilevlm_ros.errors import BagError, ImageError
 from mobilevlm_ros.memory.record import Position
 from mobilevlm_ros.memory.sheet import thumbnail
-from mobilevlm_ros.ros.image_encodings import Encodings
+from mobilevlm_ros.ros.images.encodings import Encodings
 
 NEAR_ENOUGH = 500_000_000
 """Nanoseconds between a picture and the pose that stands for its place, at most."""

@@ -16,7 +16,7 @@ from mobilevlm_ros.errors import BagError
 from mobilevlm_ros.memory.record import Record as Remembered
 from mobilevlm_ros.memory.store import MemoryStore
 from mobilevlm_ros.memory.vectors import TextVectors
-from mobilevlm_ros.ros.image_encodings import Encodings
+from mobilevlm_ros.ros.images.encodings import Encodings
 
 if TYPE_CHECKING:
     from mobilevlm_ros.bags.enrich import Recording

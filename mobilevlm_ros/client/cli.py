@@ -32,7 +32,7 @@ from mobilevlm_ros.client.options import (
 )
 from mobilevlm_ros.client.printing import Typewriter
 from mobilevlm_ros.errors import MobileVLMError, OptionError
-from mobilevlm_ros.ros.image_messages import octets
+from mobilevlm_ros.ros.images.messages import octets
 
 
 def ask_node(

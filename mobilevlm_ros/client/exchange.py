@@ -20,7 +20,7 @@ from mobilevlm_ros.errors import NodeGone, RequestTimeout
 from mobilevlm_ros.inference.arguments import text_list
 from mobilevlm_ros.inference.types import Frame
 from mobilevlm_ros.inference.validate import check_frame
-from mobilevlm_ros.ros.image_messages import image_message
+from mobilevlm_ros.ros.images.messages import image_message
 
 TIMEOUT = 30.0
 """Seconds for a question that names no other, and for finding the node where there is no limit."""

@@ -19,7 +19,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from mobilevlm_ros.client.own_node import OwnNode
 from mobilevlm_ros.errors import RequestTimeout
 from mobilevlm_ros.inference.types import Frame
-from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
+from mobilevlm_ros.ros.images.conversion import compressed_to_rgb, image_to_rgb
 from mobilevlm_ros.ros.stamps import to_nanoseconds
 
 M = TypeVar("M")

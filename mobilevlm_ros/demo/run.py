@@ -29,7 +29,7 @@ from mobilevlm_ros.demo.questions import judge, pick_questions
 from mobilevlm_ros.demo.table import Table, TableRow
 from mobilevlm_ros.errors import MobileVLMError, RequestTimeout
 from mobilevlm_ros.evaluation import drawing
-from mobilevlm_ros.ros.annotation import GREEN, GREY, RED, Line, transcript
+from mobilevlm_ros.ros.images.annotation import GREEN, GREY, RED, Line, transcript
 from mobilevlm_ros.ros.resources import private_environment
 from mobilevlm_ros.ros.stamps import to_nanoseconds
 from mobilevlm_ros.ros.status import name_of

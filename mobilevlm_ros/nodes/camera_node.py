@@ -24,7 +24,7 @@ from std_msgs.msg import Header, String
 from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.processing.image_file import read_picture
 from mobilevlm_ros.ros import spin as running
-from mobilevlm_ros.ros.image_messages import JPEG_QUALITY, image_message, jpeg_message
+from mobilevlm_ros.ros.images.messages import JPEG_QUALITY, image_message, jpeg_message
 from mobilevlm_ros.ros.resources import profile_environment
 from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene_sequence import SceneSequence

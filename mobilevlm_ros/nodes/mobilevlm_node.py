@@ -33,7 +33,7 @@ from mobilevlm_ros.nodes.services.memory_server import MemoryServer
 from mobilevlm_ros.nodes.services.reload_server import Reloader
 from mobilevlm_ros.ros import spin as running
 from mobilevlm_ros.ros.delivery import Redelivery
-from mobilevlm_ros.ros.image_encodings import parse_encodings
+from mobilevlm_ros.ros.images.encodings import parse_encodings
 from mobilevlm_ros.ros.status import Refused, status_of
 
 REFRESH_PERIOD = 1.0

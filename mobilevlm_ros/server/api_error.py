@@ -17,7 +17,7 @@ from mobilevlm_ros.errors import (
     RequestTimeout,
     Unsupported,
 )
-from mobilevlm_ros.server.service import Refusal
+from mobilevlm_ros.server.services.service import Refusal
 
 
 class ApiError(Exception):

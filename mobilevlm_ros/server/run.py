@@ -15,7 +15,7 @@ from mobilevlm_ros.errors import MobileVLMError, OptionError
 from mobilevlm_ros.server.http.app import make_app
 from mobilevlm_ros.server.http.guard import LOOPBACK
 from mobilevlm_ros.server.http.limits import Limits
-from mobilevlm_ros.server.service import VisionService
+from mobilevlm_ros.server.services.service import VisionService
 
 SHUTDOWN_SECONDS = 3
 """For answers on their way when a signal comes; then they are cut."""

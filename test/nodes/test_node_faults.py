@@ -26,7 +26,7 @@ from mobilevlm_ros.client import AskImageClient
 from mobilevlm_ros.errors import EngineError
 from mobilevlm_ros.nodes import mobilevlm_node, name_watch
 from mobilevlm_ros.nodes.services import reload_server
-from mobilevlm_ros.ros.image_messages import image_message
+from mobilevlm_ros.ros.images.messages import image_message
 
 LIMIT = 60.0
 PICTURE = np.full((16, 16, 3), 90, np.uint8)

@@ -37,11 +37,12 @@ WRITE_WITHIN = {
     # into a temporary directory
     "bags/reading/bag.py", "engine/onnxruntime/session.py", "evaluation/latency/compare.py",
     "bags/output/plot.py",  # into memory
-    "training/data/shards.py", "training/results.py", "training/state.py",
+    "training/data/shards.py", "training/run/results.py", "training/run/state.py",
 }  # fmt: skip
 APPEND = {
     # logs of a run that is going on: a line at a time, so that one that is killed keeps those before
-    "evaluation/runner/journal.py", "training/metrics.py", "training/nano/train.py", "training/results.py",
+    "evaluation/runner/journal.py", "training/run/metrics.py", "training/run/results.py",
+    "training/nano/train.py",
 }  # fmt: skip
 MOVE_WITHIN = {
     "checkpoints/random_weights.py",  # parts get their names once their number is known

@@ -24,9 +24,9 @@ HAS_SERVER = all(importlib.util.find_spec(name) for name in ("starlette", "uvico
 if HAS_SERVER:
     from mobilevlm_ros.server import run
     from mobilevlm_ros.server.http.limits import Limits
-    from mobilevlm_ros.server.local_cameras import SimulatedCamera
-    from mobilevlm_ros.server.local_service import LocalService
-    from mobilevlm_ros.server.service import VisionService
+    from mobilevlm_ros.server.services.local_cameras import SimulatedCamera
+    from mobilevlm_ros.server.services.local_service import LocalService
+    from mobilevlm_ros.server.services.service import VisionService
 else:
     collect_ignore_glob = ["test_*.py"]
 

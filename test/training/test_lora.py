@@ -15,9 +15,9 @@ from mobilevlm_ros.cli import main
 from mobilevlm_ros.training.data.conversations import Sample
 from mobilevlm_ros.training.data.dataset import ConversationDataset, Pictures
 from mobilevlm_ros.training.data.pictures import FolderPictures
-from mobilevlm_ros.training.estimate import count_parameters, estimate_memory
 from mobilevlm_ros.training.lora import read_adapters
 from mobilevlm_ros.training.recipe import make_recipe
+from mobilevlm_ros.training.run.estimate import count_parameters, estimate_memory
 from mobilevlm_ros.training.stages import STAGES
 
 TURNS = (("human", "<image>\nWhat?"), ("gpt", "x"))

@@ -25,7 +25,7 @@ from mobilevlm_ros.bags.records import Record
 from mobilevlm_ros.errors import BagError, DataError, ImageError, OptionError
 from mobilevlm_ros.files.atomic_directory import DirectoryKind, new_directory
 from mobilevlm_ros.processing.prompt_template import IMAGE_PLACEHOLDER
-from mobilevlm_ros.ros.image_encodings import parse_encodings
+from mobilevlm_ros.ros.images.encodings import parse_encodings
 
 TRAIN, EXAM, REVIEW, IMAGES = "train.json", "exam.json", "review.csv", "images"
 

@@ -19,7 +19,7 @@ from mobilevlm_ros.errors import OptionError
 from mobilevlm_ros.inference.monitoring.monitors import Monitor, resolve
 from mobilevlm_ros.inference.types import Request
 from mobilevlm_ros.inference.validate import check_request
-from mobilevlm_ros.ros.image_encodings import parse_encodings
+from mobilevlm_ros.ros.images.encodings import parse_encodings
 
 _SAMPLE = 1 << 20
 """Bytes at both ends of a file that tell it from another one of the same size."""

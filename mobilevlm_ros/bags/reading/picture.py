@@ -15,8 +15,8 @@ from rosbags.typesys.store import Typestore
 
 from mobilevlm_ros.bags.reading.recorded import RecordedMessage, Serialization, Topic
 from mobilevlm_ros.errors import ImageError
-from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
-from mobilevlm_ros.ros.image_encodings import Encodings
+from mobilevlm_ros.ros.images.conversion import compressed_to_rgb, image_to_rgb
+from mobilevlm_ros.ros.images.encodings import Encodings
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 

@@ -17,7 +17,7 @@ from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.inference.monitoring.hysteresis import JITTER_NS
 from mobilevlm_ros.inference.monitoring.novelty import NoveltyGate
 from mobilevlm_ros.inference.types import Frame
-from mobilevlm_ros.ros.image_encodings import Encodings, parse_encodings
+from mobilevlm_ros.ros.images.encodings import Encodings, parse_encodings
 
 _SECOND = 1_000_000_000
 _NAMED = 5

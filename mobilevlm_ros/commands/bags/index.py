@@ -62,7 +62,7 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.memory.store import MemoryStore
     from mobilevlm_ros.memory.vectors import vectors_of
-    from mobilevlm_ros.ros.image_encodings import parse_encodings
+    from mobilevlm_ros.ros.images.encodings import parse_encodings
 
     if args.odometry or args.thumbnails:
         check_installed()

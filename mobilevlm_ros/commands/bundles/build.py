@@ -166,7 +166,7 @@ def _build_merged(args: argparse.Namespace) -> int:
     from mobilevlm_ros.export.bundle_directory import BUNDLE
     from mobilevlm_ros.files.atomic_directory import check_directory
     from mobilevlm_ros.files.workplace import workplace
-    from mobilevlm_ros.training.results import merge
+    from mobilevlm_ros.training.run.results import merge
 
     check_directory(args.output, BUNDLE, overwrite=args.overwrite)
     with workplace(args.output.with_name(f"{args.output.name}-merged"), parents=True) as work:

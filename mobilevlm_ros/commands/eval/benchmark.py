@@ -154,7 +154,7 @@ def _differences(pair: Agreement, path: Path) -> str:
 
 
 def _score(args: argparse.Namespace, benchmark: Benchmark, dataset: Dataset) -> int:
-    from mobilevlm_ros.evaluation.benchmarks.scoring import official_dict, score_files
+    from mobilevlm_ros.evaluation.benchmarks.scoring.result import official_dict, score_files
 
     if args.as_official:
         told = official_dict(benchmark, dataset, args.score_only)

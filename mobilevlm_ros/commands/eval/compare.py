@@ -95,7 +95,7 @@ def _compare(benchmark: Benchmark, dataset: Dataset, a: Path, b: Path) -> Compar
 
 def _score(benchmark: Benchmark, dataset: Dataset, path: Path) -> Score:
     from mobilevlm_ros.errors import EvaluationError
-    from mobilevlm_ros.evaluation.benchmarks.scoring import score_files
+    from mobilevlm_ros.evaluation.benchmarks.scoring.result import score_files
 
     result = score_files(benchmark, dataset, [path])
     if result.score is None:

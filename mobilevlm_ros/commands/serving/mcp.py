@@ -12,8 +12,8 @@ from mobilevlm_ros.commands.serving.serve import TOKEN, add_service_arguments, m
 from mobilevlm_ros.errors import OptionError
 
 if TYPE_CHECKING:
-    from mobilevlm_ros.server.memory import Search
-    from mobilevlm_ros.server.service import VisionService
+    from mobilevlm_ros.server.mcp.memory import Search
+    from mobilevlm_ros.server.services.service import VisionService
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Serves until the agent leaves, or Ctrl-C."""
     try:
-        from mobilevlm_ros.server.mcp_server import make_mcp_server
+        from mobilevlm_ros.server.mcp.server import make_mcp_server
     except ImportError as error:
         raise missing(error, "mcp") from error
     if args.http:
@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
 def _http(args: argparse.Namespace) -> int:
     try:
         from mobilevlm_ros.server import run
-        from mobilevlm_ros.server.mcp_http import make_mcp_app
+        from mobilevlm_ros.server.mcp.http import make_mcp_app
     except ImportError as error:
         raise missing(error, "server") from error
     token = token_of(args)
@@ -66,8 +66,8 @@ def _http(args: argparse.Namespace) -> int:
 def _memory(args: argparse.Namespace, service: VisionService) -> Search | None:
     """What the agent may search; None: nothing. Raises MemoryFileError and OptionError."""
     from mobilevlm_ros.memory.vectors import vectors_of
-    from mobilevlm_ros.server.local_service import LocalService
-    from mobilevlm_ros.server.memory import file_memory
+    from mobilevlm_ros.server.mcp.memory import file_memory
+    from mobilevlm_ros.server.services.local_service import LocalService
 
     if isinstance(service, LocalService):
         return (
@@ -77,6 +77,6 @@ def _memory(args: argparse.Namespace, service: VisionService) -> Search | None:
         )
     if args.memory is not None:
         raise OptionError("--memory does not go with --ros: the node has its own (parameter memory.enabled)")
-    from mobilevlm_ros.server.node_service import NodeService
+    from mobilevlm_ros.server.services.node_service import NodeService
 
     return service.search_memory if isinstance(service, NodeService) else None

@@ -12,7 +12,7 @@ from mobilevlm_ros.commands import options
 from mobilevlm_ros.errors import MobileVLMError, OptionError
 
 if TYPE_CHECKING:
-    from mobilevlm_ros.server.service import VisionService
+    from mobilevlm_ros.server.services.service import VisionService
 
 TOKEN = "MOBILEVLM_TOKEN"
 """Environment variable that holds the token: a command line is visible to everybody on the machine."""
@@ -92,7 +92,7 @@ def make_service(args: argparse.Namespace, queue_size: int = 256) -> VisionServi
         if args.bundle is not None or args.camera:
             raise OptionError("--bundle and --camera do not go with --ros: the node has its own")
         try:
-            from mobilevlm_ros.server.node_service import NodeService
+            from mobilevlm_ros.server.services.node_service import NodeService
         except ImportError as error:
             raise MobileVLMError(
                 f"--ros needs ROS 2 and mobilevlm_msgs ({error}): source the setup.bash of your ROS and of "
@@ -102,8 +102,8 @@ def make_service(args: argparse.Namespace, queue_size: int = 256) -> VisionServi
     if args.namespace:
         raise OptionError("--namespace is of a running node: add --ros")
     from mobilevlm_ros.engine.runtime import load_runtime
-    from mobilevlm_ros.server.local_cameras import open_cameras
-    from mobilevlm_ros.server.local_service import LocalService
+    from mobilevlm_ros.server.services.local_cameras import open_cameras
+    from mobilevlm_ros.server.services.local_service import LocalService
 
     runtime = load_runtime(args.bundle, args.backend, args.threads)
     return LocalService(runtime, queue_size=queue_size, cameras=open_cameras(args.camera))

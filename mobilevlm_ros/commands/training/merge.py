@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
     """Merges; prints where."""
     import torch
 
-    from mobilevlm_ros.training.results import merge
+    from mobilevlm_ros.training.run.results import merge
 
     out = merge(
         args.run,

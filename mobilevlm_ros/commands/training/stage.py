@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> int:
     """Trains; says where the result is and what to do with it."""
     from mobilevlm_ros.errors import RecipeError
     from mobilevlm_ros.training.recipe import explain, make_recipe, parse_settings, read_yaml
-    from mobilevlm_ros.training.run import check_output, resumed_recipe, train
+    from mobilevlm_ros.training.run.run import check_output, resumed_recipe, train
     from mobilevlm_ros.training.stages import STAGES
 
     if args.explain:

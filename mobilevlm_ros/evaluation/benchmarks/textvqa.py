@@ -10,6 +10,7 @@ from typing import Any
 
 from mobilevlm_ros.errors import EvaluationError
 from mobilevlm_ros.evaluation.benchmarks.files import document, entry, find, lines, only_once
+from mobilevlm_ros.evaluation.benchmarks.scoring.vqa_accuracy import normalize, soft_scores
 from mobilevlm_ros.evaluation.benchmarks.types import (
     AnswerRow,
     Benchmark,
@@ -22,7 +23,6 @@ from mobilevlm_ros.evaluation.benchmarks.types import (
     mean_metric,
     picture_unit,
 )
-from mobilevlm_ros.evaluation.benchmarks.vqa_accuracy import normalize, soft_scores
 from mobilevlm_ros.files.kinds import TEXTS
 
 QUESTIONS = "llava_textvqa_val_v051_ocr.jsonl"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mobilevlm_ros.errors import EvaluationError, MobileVLMError
-from mobilevlm_ros.evaluation.benchmarks.vqa_accuracy import normalize, soft_scores
+from mobilevlm_ros.evaluation.benchmarks.scoring.vqa_accuracy import normalize, soft_scores
 from mobilevlm_ros.evaluation.calibration.temperature import ScoredAnswer, quality
 from mobilevlm_ros.evaluation.exam.questions import ExamQuestion
 from mobilevlm_ros.evaluation.statistics import Metric, interval

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from mobilevlm_ros.errors import EvaluationError
-from mobilevlm_ros.evaluation.benchmarks.answers import read_answers
+from mobilevlm_ros.evaluation.benchmarks.scoring.answers import read_answers
 from mobilevlm_ros.evaluation.benchmarks.types import AnswerRow, Benchmark, Dataset, Question
 from mobilevlm_ros.files.atomic import write_file
 from mobilevlm_ros.files.json_fields import read_json

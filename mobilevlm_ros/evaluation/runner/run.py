@@ -13,7 +13,7 @@ from typing import Any
 
 from mobilevlm_ros.engine.runtime import Runtime
 from mobilevlm_ros.errors import ContextOverflow, EvaluationError
-from mobilevlm_ros.evaluation.benchmarks.scoring import Result, score_rows
+from mobilevlm_ros.evaluation.benchmarks.scoring.result import Result, score_rows
 from mobilevlm_ros.evaluation.benchmarks.types import AnswerRow, Benchmark, Dataset, Question
 from mobilevlm_ros.evaluation.runner.identity import environment, model_identity
 from mobilevlm_ros.evaluation.runner.journal import (

@@ -23,7 +23,7 @@ from mobilevlm_ros.nodes.cameras.image_buffer import JITTER_NS, ImageBuffer, Sta
 from mobilevlm_ros.nodes.cameras.image_reader import Sample
 from mobilevlm_ros.nodes.cameras.image_topic import ImageTopic
 from mobilevlm_ros.nodes.cameras.stamp_order import Step
-from mobilevlm_ros.ros.image_encodings import Encodings
+from mobilevlm_ros.ros.images.encodings import Encodings
 from mobilevlm_ros.ros.stamps import to_nanoseconds
 from mobilevlm_ros.ros.status import Refused
 

@@ -14,9 +14,9 @@ from sensor_msgs.msg import Image
 from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.inference.types import Frame
 from mobilevlm_ros.nodes.cameras.image_buffer import StampedImage
-from mobilevlm_ros.ros.decode_pool import DecodePool
-from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
-from mobilevlm_ros.ros.image_encodings import Encodings
+from mobilevlm_ros.ros.images.conversion import compressed_to_rgb, image_to_rgb
+from mobilevlm_ros.ros.images.decode_pool import DecodePool
+from mobilevlm_ros.ros.images.encodings import Encodings
 from mobilevlm_ros.ros.stamps import to_nanoseconds
 
 DECODE_LIMIT = 1.0

@@ -15,7 +15,7 @@ from mobilevlm_ros.errors import ConfigurationError, QuestionError
 from mobilevlm_ros.inference.assistant import CAPTION_PROMPT
 from mobilevlm_ros.inference.validate import MAX_QUESTION, MAX_TOKENS, check_system_prompt, clean_text
 from mobilevlm_ros.nodes.parameters.spec import MEMORY, Spec
-from mobilevlm_ros.ros.image_encodings import parse_encodings
+from mobilevlm_ros.ros.images.encodings import parse_encodings
 
 LONGEST_QUESTION = 100_000
 """Upper bound of max_question_length, characters."""

@@ -19,8 +19,8 @@ from mobilevlm_ros.nodes.publishers.captions import Captioner
 from mobilevlm_ros.nodes.publishers.monitors import Monitors, Watch
 from mobilevlm_ros.nodes.services.ask_server import AskServer
 from mobilevlm_ros.nodes.services.responses import header_of
-from mobilevlm_ros.ros.annotation import BLUE, DIM, GREEN, GREY, RED, Lamp, Line, overlay
-from mobilevlm_ros.ros.image_messages import image_message
+from mobilevlm_ros.ros.images.annotation import BLUE, DIM, GREEN, GREY, RED, Lamp, Line, overlay
+from mobilevlm_ros.ros.images.messages import image_message
 
 _COLORS = {State.RAISED: RED, State.CLEAR: GREEN, State.UNKNOWN: GREY}
 _SAME_TIME = 0.05

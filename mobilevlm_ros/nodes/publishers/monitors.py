@@ -24,7 +24,7 @@ from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.nodes.model_manager import ModelManager
 from mobilevlm_ros.nodes.publishers.monitor_batch import MonitorBatch, evaluate
 from mobilevlm_ros.nodes.services.responses import header_of, latency_message
-from mobilevlm_ros.ros.image_messages import jpeg_message
+from mobilevlm_ros.ros.images.messages import jpeg_message
 from mobilevlm_ros.ros.stamps import to_message
 from mobilevlm_ros.ros.status import status_of
 

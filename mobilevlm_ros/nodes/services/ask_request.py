@@ -13,8 +13,8 @@ from mobilevlm_ros.inference.types import Frame, Request
 from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.nodes.cameras.image_buffer import StampedImage
 from mobilevlm_ros.nodes.services.messages import AskFields
-from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
-from mobilevlm_ros.ros.image_encodings import Encodings
+from mobilevlm_ros.ros.images.conversion import compressed_to_rgb, image_to_rgb
+from mobilevlm_ros.ros.images.encodings import Encodings
 from mobilevlm_ros.ros.stamps import to_nanoseconds
 from mobilevlm_ros.ros.status import Refused
 

@@ -36,8 +36,8 @@ from mobilevlm_ros.nodes.services.pending_question import (
 )
 from mobilevlm_ros.nodes.services.request_parser import MAX_LABEL, parse_request
 from mobilevlm_ros.nodes.services.responses import fill, fill_summary
-from mobilevlm_ros.ros.decode_pool import DecodePool
 from mobilevlm_ros.ros.delivery import Redelivery
+from mobilevlm_ros.ros.images.decode_pool import DecodePool
 
 SERVICE, ACTION = "ask_image", "ask"
 

@@ -28,7 +28,7 @@ from mobilevlm_ros.nodes.model_manager import LoadedBundle, ModelManager
 from mobilevlm_ros.nodes.node_memory import Found, Limits, NodeMemory
 from mobilevlm_ros.nodes.node_state import NodeState
 from mobilevlm_ros.nodes.services.ask_server import SERVICE_QOS
-from mobilevlm_ros.ros.image_messages import octets
+from mobilevlm_ros.ros.images.messages import octets
 from mobilevlm_ros.ros.stamps import to_message, to_nanoseconds
 from mobilevlm_ros.ros.status import Refused, status_of
 

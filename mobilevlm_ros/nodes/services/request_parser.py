@@ -22,7 +22,7 @@ from mobilevlm_ros.inference.validate import MAX_FRAMES, check_request, clean_te
 from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.nodes.services.ask_request import EVERY, AskRequest, has_image
 from mobilevlm_ros.nodes.services.messages import AskFields
-from mobilevlm_ros.ros.image_encodings import parse_encodings
+from mobilevlm_ros.ros.images.encodings import parse_encodings
 from mobilevlm_ros.ros.stamps import to_nanoseconds
 from mobilevlm_ros.ros.status import Refused
 

@@ -22,7 +22,7 @@ from mobilevlm_ros.server.http.limits import Limits, RateLimiter
 from mobilevlm_ros.server.http.live import LiveRoutes
 from mobilevlm_ros.server.http.prometheus import CONTENT_TYPE, ServerMetrics
 from mobilevlm_ros.server.http.responses import error_response
-from mobilevlm_ros.server.service import VisionService
+from mobilevlm_ros.server.services.service import VisionService
 
 PAGE = Path(__file__).parents[1] / "page"
 

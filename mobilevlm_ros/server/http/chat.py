@@ -25,8 +25,8 @@ from mobilevlm_ros.server.http.responses import (
 )
 from mobilevlm_ros.server.openai.request import ChatRequest, read_chat_request
 from mobilevlm_ros.server.openai.response import Completion, GrowingText, model_list
-from mobilevlm_ros.server.pictures import PictureDecoder
-from mobilevlm_ros.server.service import Picture, Pieces, Question, Reply, VisionService
+from mobilevlm_ros.server.services.pictures import PictureDecoder
+from mobilevlm_ros.server.services.service import Picture, Pieces, Question, Reply, VisionService
 
 STREAM_GRACE = 30.0
 """Seconds that a stream may take longer than its question: the client's time to read."""

@@ -18,7 +18,7 @@ from mobilevlm_ros.errors import MobileVLMError
 from mobilevlm_ros.server.api_error import ApiError
 from mobilevlm_ros.server.http.limits import Gate, Limits
 from mobilevlm_ros.server.http.responses import HUNG_UP, EventStream, Json, event, unless_hung_up
-from mobilevlm_ros.server.service import VisionService
+from mobilevlm_ros.server.services.service import VisionService
 
 TICK = 0.2
 """Seconds between looks whether a caption or monitor changed."""

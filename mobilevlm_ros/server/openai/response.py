@@ -8,7 +8,7 @@ from time import time
 from typing import Any
 
 from mobilevlm_ros.inference.types import TokenLogprob
-from mobilevlm_ros.server.service import Reply
+from mobilevlm_ros.server.services.service import Reply
 
 Json = dict[str, Any]
 

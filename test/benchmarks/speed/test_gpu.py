@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""benchmarks/speed/gpu.sh without a GPU: it says so, its arithmetic is right, and its code runs on the CPU."""
+"""gpu.sh without a GPU: it says so, its arithmetic is right, and its code runs on the CPU."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobilevlm_ros.errors import EvaluationError
-from mobilevlm_ros.evaluation.benchmarks.answers import match, objection, read_answers
 from mobilevlm_ros.evaluation.benchmarks.registry import BENCHMARKS, load
-from mobilevlm_ros.evaluation.benchmarks.scoring import score_files, score_rows
+from mobilevlm_ros.evaluation.benchmarks.scoring.answers import match, objection, read_answers
+from mobilevlm_ros.evaluation.benchmarks.scoring.result import score_files, score_rows
 from mobilevlm_ros.evaluation.benchmarks.types import AnswerRow
 
 EVAL = Path(__file__).parents[2] / "data" / "eval"

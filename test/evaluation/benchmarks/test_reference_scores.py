@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from mobilevlm_ros.evaluation.benchmarks import mmbench, mme, pope, sqa
-from mobilevlm_ros.evaluation.benchmarks.answers import match, read_answers
 from mobilevlm_ros.evaluation.benchmarks.registry import BENCHMARKS, load
-from mobilevlm_ros.evaluation.benchmarks.scoring import score_files
+from mobilevlm_ros.evaluation.benchmarks.scoring.answers import match, read_answers
+from mobilevlm_ros.evaluation.benchmarks.scoring.result import score_files
+from mobilevlm_ros.evaluation.benchmarks.scoring.vqa_accuracy import normalize, soft_scores
 from mobilevlm_ros.evaluation.benchmarks.types import AnswerRow, OfficialScore, Score
-from mobilevlm_ros.evaluation.benchmarks.vqa_accuracy import normalize, soft_scores
 
 EVAL = Path(__file__).parents[2] / "data" / "eval"
 MAIN = dict.fromkeys(BENCHMARKS, "answers.jsonl") | {"mmbench": "predictions.jsonl"}

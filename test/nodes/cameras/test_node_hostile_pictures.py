@@ -14,7 +14,7 @@ from mobilevlm_msgs.msg import Status
 from mobilevlm_msgs.srv import AskImage
 from sensor_msgs.msg import CompressedImage, Image
 
-from mobilevlm_ros.ros.image_messages import octets
+from mobilevlm_ros.ros.images.messages import octets
 
 Ask = Callable[..., Any]
 KINDS = ["jpeg", "jpeg-progressive", "png", "webp"]

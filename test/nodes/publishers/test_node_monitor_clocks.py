@@ -16,7 +16,7 @@ from mobilevlm_msgs.srv import AskImage
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 
-from mobilevlm_ros.ros.image_messages import image_message
+from mobilevlm_ros.ros.images.messages import image_message
 from mobilevlm_ros.ros.stamps import to_message
 from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene_sampler import sample_scene

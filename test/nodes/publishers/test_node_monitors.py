@@ -23,7 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from mobilevlm_ros.inference.monitoring.novelty import difference, thumbnail
-from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
+from mobilevlm_ros.ros.images.conversion import compressed_to_rgb, image_to_rgb
 from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene_sequence import SceneSequence
 

@@ -15,7 +15,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
+from mobilevlm_ros.ros.images.conversion import compressed_to_rgb, image_to_rgb
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import Header, String
 
 from mobilevlm_ros.demo.questions import judge, pick_questions
-from mobilevlm_ros.ros.image_conversion import compressed_to_rgb
-from mobilevlm_ros.ros.image_messages import jpeg_message
+from mobilevlm_ros.ros.images.conversion import compressed_to_rgb
+from mobilevlm_ros.ros.images.messages import jpeg_message
 from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene_sampler import sample_scene
 

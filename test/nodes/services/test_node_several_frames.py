@@ -18,7 +18,7 @@ from std_msgs.msg import Header
 
 from mobilevlm_ros import MobileVLM
 from mobilevlm_ros.inference.validate import MAX_FRAMES
-from mobilevlm_ros.ros.image_messages import image_message
+from mobilevlm_ros.ros.images.messages import image_message
 from mobilevlm_ros.ros.stamps import to_message, to_nanoseconds
 from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene_sampler import sample_scene

@@ -12,7 +12,7 @@ from mobilevlm_ros.cli import main
 from mobilevlm_ros.errors import DataError
 from mobilevlm_ros.processing.tokenizer import Tokenizer
 from mobilevlm_ros.training.data.shards import TokenDataset
-from mobilevlm_ros.training.metrics import read_metrics
+from mobilevlm_ros.training.run.metrics import read_metrics
 
 LLM = Path(__file__).parents[2] / "data" / "train" / "llm"
 TEXT = "The rain falls on the quiet street.\n\nSeven times two is 14.\n\n"

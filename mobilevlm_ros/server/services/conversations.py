@@ -9,7 +9,7 @@ import hashlib
 
 from mobilevlm_ros.inference.cache.sessions import Session, SessionStore
 from mobilevlm_ros.inference.prompt.conversation import Turn
-from mobilevlm_ros.server.service import Question
+from mobilevlm_ros.server.services.service import Question
 
 
 def session_of(question: Question, store: SessionStore) -> Session | None:

@@ -9,9 +9,9 @@ from starlette.types import ASGIApp
 from mobilevlm_ros.server.http.guard import LOOPBACK, Guard
 from mobilevlm_ros.server.http.limits import RateLimiter
 from mobilevlm_ros.server.http.prometheus import ServerMetrics
-from mobilevlm_ros.server.mcp_server import make_mcp_server
-from mobilevlm_ros.server.memory import Search
-from mobilevlm_ros.server.service import VisionService
+from mobilevlm_ros.server.mcp.memory import Search
+from mobilevlm_ros.server.mcp.server import make_mcp_server
+from mobilevlm_ros.server.services.service import VisionService
 
 
 def make_mcp_app(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobilevlm_ros.evaluation.benchmarks.answers import (
+from mobilevlm_ros.evaluation.benchmarks.scoring.answers import (
     Matched,
     check_models,
     match,

@@ -19,8 +19,8 @@ from pydantic import BaseModel, Field
 from mobilevlm_ros.errors import MobileVLMError
 from mobilevlm_ros.inference.types import AnswerFormat, Region, Request, SamplingParams
 from mobilevlm_ros.inference.validate import MAX_FRAMES
-from mobilevlm_ros.server.memory import Search, add_memory_tool
-from mobilevlm_ros.server.service import CaptionInfo, MonitorInfo, Question, Reply, VisionService
+from mobilevlm_ros.server.mcp.memory import Search, add_memory_tool
+from mobilevlm_ros.server.services.service import CaptionInfo, MonitorInfo, Question, Reply, VisionService
 from mobilevlm_ros.version import __version__
 
 T = TypeVar("T", CaptionInfo, MonitorInfo)

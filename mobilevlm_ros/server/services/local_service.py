@@ -17,10 +17,10 @@ from mobilevlm_ros.inference.job import Priority
 from mobilevlm_ros.inference.metrics import InferenceMetrics
 from mobilevlm_ros.inference.scheduler import Scheduler
 from mobilevlm_ros.inference.types import Answer, Frame
-from mobilevlm_ros.server.conversations import session_of
-from mobilevlm_ros.server.local_cameras import LocalCamera
-from mobilevlm_ros.server.pictures import snapshot
-from mobilevlm_ros.server.service import (
+from mobilevlm_ros.server.services.conversations import session_of
+from mobilevlm_ros.server.services.local_cameras import LocalCamera
+from mobilevlm_ros.server.services.pictures import snapshot
+from mobilevlm_ros.server.services.service import (
     CameraInfo,
     CaptionInfo,
     MonitorInfo,

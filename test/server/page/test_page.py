@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fixtures.server_browser import chromium
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

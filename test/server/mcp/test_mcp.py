@@ -144,8 +144,8 @@ def test_over_http(nano, make_service) -> None:
     import threading
 
     from mobilevlm_ros.server import run
-    from mobilevlm_ros.server.local_cameras import SimulatedCamera
-    from mobilevlm_ros.server.mcp_http import make_mcp_app
+    from mobilevlm_ros.server.mcp.http import make_mcp_app
+    from mobilevlm_ros.server.services.local_cameras import SimulatedCamera
 
     service = make_service(nano, cameras={"front": SimulatedCamera("front", 3)})
     bound = run.listen("127.0.0.1", 0)

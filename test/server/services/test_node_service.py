@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mobilevlm_ros.server.node_service import NodeService
+from mobilevlm_ros.server.services.node_service import NodeService
 from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene_sampler import sample_scene
 

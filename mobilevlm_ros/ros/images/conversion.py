@@ -15,8 +15,8 @@ import numpy as np
 
 from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.processing.image_decoder import MAX_PIXELS, decode_grey, decode_image
-from mobilevlm_ros.ros.cv_bridge_fallback import bridged
-from mobilevlm_ros.ros.image_encodings import (
+from mobilevlm_ros.ros.images.cv_bridge_fallback import bridged
+from mobilevlm_ros.ros.images.encodings import (
     DARK,
     LAYOUTS,
     U8,

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from mobilevlm_ros.ros.annotation import GREEN, RED, Lamp, Line, overlay, transcript
+from mobilevlm_ros.ros.images.annotation import GREEN, RED, Lamp, Line, overlay, transcript
 
 PICTURE = np.full((240, 320, 3), 180, np.uint8)
 

@@ -15,8 +15,8 @@ import pytest
 from fixtures.pictures import RGB
 
 from mobilevlm_ros.errors import ConfigurationError, ImageError
-from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
-from mobilevlm_ros.ros.image_encodings import LAYOUTS, is_abstract, parse_encodings
+from mobilevlm_ros.ros.images.conversion import compressed_to_rgb, image_to_rgb
+from mobilevlm_ros.ros.images.encodings import LAYOUTS, is_abstract, parse_encodings
 
 GREY = cv2.cvtColor(RGB, cv2.COLOR_RGB2GRAY)
 TYPES = [f"{depth}C{n}" for depth in ("8U", "8S", "16U", "16S", "32S", "32F", "64F") for n in (1, 2, 3, 4)]

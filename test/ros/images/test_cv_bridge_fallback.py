@@ -11,7 +11,7 @@ import pytest
 
 from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.ros import cv_bridge_fallback as bridge
-from mobilevlm_ros.ros.image_conversion import image_to_rgb
+from mobilevlm_ros.ros.images.conversion import image_to_rgb
 
 PICTURE = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobilevlm_ros.errors import ImageError
-from mobilevlm_ros.ros.image_conversion import compressed_to_rgb, image_to_rgb
-from mobilevlm_ros.ros.image_encodings import LAYOUTS
+from mobilevlm_ros.ros.images.conversion import compressed_to_rgb, image_to_rgb
+from mobilevlm_ros.ros.images.encodings import LAYOUTS
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 SMOOTH = cv2.resize(RGB, (64, 48), interpolation=cv2.INTER_CUBIC)

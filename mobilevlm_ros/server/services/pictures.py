@@ -13,7 +13,7 @@ import cv2
 from mobilevlm_ros.errors import ImageError
 from mobilevlm_ros.inference.types import Frame
 from mobilevlm_ros.processing.image_decoder import decode_image, identify
-from mobilevlm_ros.server.service import Picture, Snapshot
+from mobilevlm_ros.server.services.service import Picture, Snapshot
 
 JPEG_QUALITY = 80
 

@@ -19,11 +19,11 @@ from mobilevlm_ros.client.watcher import NodeWatcher
 from mobilevlm_ros.errors import NodeGone, RequestTimeout, Unsupported
 from mobilevlm_ros.inference.types import Answer, Latency, TokenLogprob
 from mobilevlm_ros.memory.record import Match, Query
-from mobilevlm_ros.ros.image_messages import octets
+from mobilevlm_ros.ros.images.messages import octets
 from mobilevlm_ros.ros.stamps import to_nanoseconds
 from mobilevlm_ros.ros.status import name_of
-from mobilevlm_ros.server.pictures import snapshot
-from mobilevlm_ros.server.service import (
+from mobilevlm_ros.server.services.pictures import snapshot
+from mobilevlm_ros.server.services.service import (
     CameraInfo,
     CaptionInfo,
     MonitorInfo,

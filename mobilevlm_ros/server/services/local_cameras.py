@@ -15,7 +15,7 @@ import numpy as np
 from mobilevlm_ros.errors import ImageError, OptionError
 from mobilevlm_ros.inference.types import Frame
 from mobilevlm_ros.processing.image_file import read_picture
-from mobilevlm_ros.server.service import Refusal
+from mobilevlm_ros.server.services.service import Refusal
 from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene_sampler import sample_scene
 

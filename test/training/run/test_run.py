@@ -19,8 +19,8 @@ import torch
 
 from mobilevlm_ros.checkpoints.checkpoint import load
 from mobilevlm_ros.cli import main
-from mobilevlm_ros.training.metrics import read_metrics
-from mobilevlm_ros.training.state import list_checkpoints
+from mobilevlm_ros.training.run.metrics import read_metrics
+from mobilevlm_ros.training.run.state import list_checkpoints
 
 # Ends itself with SIGKILL after five steps.
 KILLED = """

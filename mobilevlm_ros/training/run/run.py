@@ -26,16 +26,21 @@ from mobilevlm_ros.model.mobilevlm import MobileVLM
 from mobilevlm_ros.processing.tokenizer import TOKENIZER
 from mobilevlm_ros.training.data.dataset import ConversationDataset, Pictures, open_dataset
 from mobilevlm_ros.training.data.shards import TokenDataset
-from mobilevlm_ros.training.estimate import count_parameters, estimate_memory
 from mobilevlm_ros.training.lora import ADAPTER_CONFIG, save_adapters
-from mobilevlm_ros.training.metrics import Metrics, plot_loss
 from mobilevlm_ros.training.objective import LanguageModel, Objective
 from mobilevlm_ros.training.parallel import Processes
-from mobilevlm_ros.training.plan import Plan
 from mobilevlm_ros.training.recipe import RECIPE, Recipe, read_yaml
-from mobilevlm_ros.training.results import save_language_model, say_sample
+from mobilevlm_ros.training.run.estimate import count_parameters, estimate_memory
+from mobilevlm_ros.training.run.metrics import Metrics, plot_loss
+from mobilevlm_ros.training.run.plan import Plan
+from mobilevlm_ros.training.run.results import save_language_model, say_sample
+from mobilevlm_ros.training.run.state import (
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+    trained_tensors,
+)
 from mobilevlm_ros.training.start import Start, load_start, open_start, random_start
-from mobilevlm_ros.training.state import list_checkpoints, load_checkpoint, save_checkpoint, trained_tensors
 from mobilevlm_ros.training.trainer import Trainer, choose_trained
 from mobilevlm_ros.version import __version__
 

@@ -8,7 +8,7 @@ import os
 import pytest
 from fixtures.server_browser import chromium
 
-from mobilevlm_ros.server.node_service import NodeService
+from mobilevlm_ros.server.services.node_service import NodeService
 
 MONITORS = """
 monitors:
