@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mobilevlm_ros.errors import ImageError
-from mobilevlm_ros.ros import cv_bridge_fallback as bridge
+from mobilevlm_ros.ros.images import cv_bridge_fallback as bridge
 from mobilevlm_ros.ros.images.conversion import image_to_rgb
 
 PICTURE = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
