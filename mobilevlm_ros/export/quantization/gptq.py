@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mobilevlm_ros.export.quantization.round_to_nearest import (
     BITS,
@@ -13,57 +16,84 @@ from mobilevlm_ros.export.quantization.round_to_nearest import (
     ROWS_AT_ONCE,
     QuantizedMatrix,
     best_scales,
-    nearest_levels,
     pack,
 )
 
 DAMPING = 0.01
 """Added to the Gram matrix's diagonal, as a share of its mean: the paper's."""
-_AT_ONCE = 128  # columns whose errors reach the rest in one product; the paper's lazy batches
+_ONE_BY_ONE = 16
+"""Columns that are rounded one after the other; what they owe the others reaches those in one product."""
 
 
 def gptq(
     weight: NDArray[np.float32],
-    gram: NDArray[np.float64],
+    gram: NDArray[np.floating[Any]],
     bits: int = 4,
     block_size: int = 32,
     damping: float = DAMPING,
 ) -> QuantizedMatrix:
     """Rounds a matrix f32 [N, K] so that its products with typical inputs change little.
 
-    `gram` f64 [K, K] is the sum of x xᵀ over those inputs. Columns with the largest inputs are rounded first,
+    `gram` [K, K] is the sum of x xᵀ over those inputs. Columns with the largest inputs are rounded first,
     while many others are left to make up for them (the authors' `act_order`); blocks stay contiguous: their
-    scales are chosen before (`static_groups`), by errors weighed with what GPTQ cannot mend. The same
+    scales are chosen before (`static_groups`), by errors weighed with what no other column can mend. The same
     arguments give the same matrix. Raises ValueError like `quantize`, and for weights or a `gram` that are
     not finite.
+
+    With the Gram matrix H = L Lᵀ the loss of a row's errors e is |Lᵀ e|², whose element j needs only e_j and
+    later ones. So, from the last column to the first, each is rounded to where its own element is least:
+    the authors' algorithm without the inverse of H (Chen et al., arXiv 2507.18553).
     """
     if bits not in BITS or block_size not in BLOCK_SIZES:
         raise ValueError(f"bits must be one of {BITS} and block_size one of {BLOCK_SIZES}")
     if not np.isfinite(weight).all():
         raise ValueError("the weights are not finite numbers")
     rows, columns = weight.shape
-    order = np.argsort(-np.diagonal(gram), kind="stable")
-    factor = _inverse_factor(gram, order, damping)
-    # 1 / diag(H⁻¹): the loss that an error in one column leaves when all others make up for it.
+    order = np.argsort(np.diagonal(gram), kind="stable")
+    factor = _cholesky(gram, order, damping)
     importance = np.empty(columns, np.float32)
-    importance[order] = 1 / np.einsum("kj,kj->j", factor, factor)
+    importance[order] = factor.diagonal().square().numpy()
     scales = _scales(weight, bits, block_size, importance)
-    left = np.ascontiguousarray(weight.T[order], np.float32)  # [K, N], what is still to be rounded
     levels = np.zeros((scales.shape[0] * block_size, rows), np.float32)
-    for start in range(0, columns, _AT_ONCE):
-        end = min(start + _AT_ONCE, columns)
-        errors = np.empty((end - start, rows), np.float32)
-        for k in range(start, end):
-            column = order[k]
-            scale = scales[column // block_size].astype(np.float32)
-            levels[column] = nearest_levels(left[k][:, None], scale, bits)[:, 0]
-            errors[k - start] = (left[k] - levels[column] * scale) / factor[k, k]
-            left[k + 1 : end] -= factor[k, k + 1 : end, None] * errors[k - start]
-        left[end:] -= factor[start:end, end:].T @ errors
+    levels[order] = _round(weight, factor, order, torch.from_numpy(scales), bits, block_size)
     grouped = np.ascontiguousarray(levels.T).reshape(rows, -1, block_size)
     return QuantizedMatrix(
         pack(grouped, bits), np.ascontiguousarray(scales.T), (rows, columns), bits, block_size
     )
+
+
+def _round(
+    weight: NDArray[np.float32],
+    factor: Tensor,
+    order: NDArray[np.intp],
+    scales: Tensor,
+    bits: int,
+    block_size: int,
+) -> NDArray[np.float32]:
+    """Levels f32 [K, N] of the columns in `order`; scales f16 [blocks, N]."""
+    half = 2 ** (bits - 1)
+    share = factor / factor.diagonal()  # of column j's aim, that an error of column i > j takes
+    aims = torch.from_numpy(np.ascontiguousarray(weight.T[order]))  # [K, N], what is to be rounded
+    errors = aims.clone()  # once rounded: how far the weight is from its level
+    levels = torch.empty_like(aims)
+    blocks = torch.from_numpy(order // block_size)
+
+    def visit(start: int, end: int) -> None:
+        if end - start > _ONE_BY_ONE:
+            middle = (start + end) // 2
+            visit(middle, end)
+            aims[start:middle].addmm_(share[middle:end, start:middle].T, errors[middle:end])
+            visit(start, middle)
+            return
+        for k in range(end - 1, start - 1, -1):
+            scale = scales[blocks[k]].float()
+            levels[k] = torch.where(scale == 0, scale, aims[k] / scale).round_().clamp_(-half, half - 1)
+            errors[k] -= levels[k] * scale
+            aims[start:k].addr_(share[k, start:k], errors[k])
+
+    visit(0, len(aims))
+    found: NDArray[np.float32] = levels.numpy()
+    return found
 
 
 def _scales(
@@ -84,23 +114,18 @@ def _scales(
     return scales
 
 
-def _inverse_factor(
-    gram: NDArray[np.float64], order: NDArray[np.intp], damping: float
-) -> NDArray[np.float32]:
-    """The upper triangular U [K, K] with UᵀU the inverse of the damped Gram matrix, columns in `order`."""
+def _cholesky(gram: NDArray[np.floating[Any]], order: NDArray[np.intp], damping: float) -> Tensor:
+    """The lower triangular L f32 [K, K] with L Lᵀ the damped Gram matrix, rows and columns in `order`."""
     mean = float(np.diagonal(gram).mean())
-    if not np.isfinite(gram).all() or mean < 0:
+    if not np.isfinite(mean) or mean < 0 or not np.isfinite(gram).all():
         raise ValueError("the calibration inputs are not finite numbers")
-    # H = R Rᵀ with R upper triangular is the Cholesky factor of H read backwards; then U = R⁻¹.
-    damped = torch.from_numpy(gram[np.ix_(order[::-1], order[::-1])])
-    damped.diagonal().add_(damping * mean if mean else 1.0)
-    root, failed = torch.linalg.cholesky_ex(damped)
-    if failed:
-        raise ValueError("the inputs' Gram matrix is not positive definite; use more damping")
-    del damped  # a matrix of this size is hundreds of megabytes in a large model
-    upper = root.flip(0, 1).float()  # thousands of times better conditioned than H: 32 bits will do
-    del root
-    factor: NDArray[np.float32] = torch.linalg.solve_triangular(
-        upper, torch.eye(len(gram)), upper=True
-    ).numpy()
-    return factor
+    index = torch.from_numpy(order)
+    picked = torch.from_numpy(gram)[index][:, index]
+    picked /= mean or 1.0  # the scale of the inputs is of no consequence
+    picked.diagonal().add_(damping if mean else 1.0)
+    # In 32 bits, and where rounding makes that fail, in 64, which takes twice the time and memory.
+    for kind in (torch.float32, torch.float64):
+        factor, failed = torch.linalg.cholesky_ex(picked.to(kind))
+        if not failed and factor.isfinite().all():
+            return factor.float()
+    raise ValueError("the inputs' Gram matrix is not positive definite; use more damping")

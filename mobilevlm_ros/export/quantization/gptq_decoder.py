@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 from mobilevlm_ros.export.quantization.round_to_nearest import QuantizedMatrix
 from mobilevlm_ros.model.config import LanguageConfig
 from mobilevlm_ros.model.llama import Layer, rotary_tables
+
+ROWS_OF_A_PRODUCT = 1024
+"""Inputs that are joined before they are multiplied: large products are the fastest."""
 
 
 class GptqDecoder:
@@ -77,8 +80,10 @@ class GptqDecoder:
 
         normed = layer.post_attention_layernorm
         self._fit(f"{name}.mlp.gate_up_proj", (mlp.gate_proj, mlp.up_proj), map(normed, self._states))
-        self._fit(f"{name}.mlp.down_proj", (mlp.down_proj,), (mlp.gate(normed(x)) for x in self._states))
-        self._states = [x + mlp(normed(x)) for x in self._states]
+        gated = [mlp.gate(normed(x)) for x in self._states]
+        self._fit(f"{name}.mlp.down_proj", (mlp.down_proj,), gated)
+        for i, y in enumerate(gated):
+            self._states[i] = self._states[i] + mlp.down_proj(y)
 
     def _pass_head(self) -> None:
         config = self._config
@@ -111,13 +116,24 @@ class GptqDecoder:
             part.weight = nn.Parameter(piece, requires_grad=False)
 
 
-def _gram(inputs: Iterable[Tensor]) -> NDArray[np.float64]:
-    total: Tensor | None = None
-    for x in inputs:
-        rows = x.flatten(0, 1)
-        product = (rows.T @ rows).double()
-        total = product if total is None else total.add_(product)
+def _gram(inputs: Iterable[Tensor]) -> NDArray[np.float32]:
+    """The sum of x xᵀ over the last axis of inputs f32 [1, T, K]: f32 [K, K]."""
+    total: NDArray[np.float32] | None = None
+    for rows in _joined(x.flatten(0, 1) for x in inputs):
+        product = rows.T @ rows  # NumPy knows that this is symmetric: half the work
+        total = product if total is None else np.add(total, product, out=total)
     if total is None:
         raise ValueError("GPTQ needs at least one prompt")
-    gram: NDArray[np.float64] = total.numpy()
-    return gram
+    return total
+
+
+def _joined(parts: Iterable[Tensor]) -> Iterator[NDArray[np.float32]]:
+    """The rows of several matrices, ROWS_OF_A_PRODUCT and some more at a time."""
+    waiting: list[Tensor] = []
+    for part in parts:
+        waiting.append(part)
+        if sum(map(len, waiting)) >= ROWS_OF_A_PRODUCT:
+            yield torch.cat(waiting).numpy()
+            waiting = []
+    if waiting:
+        yield torch.cat(waiting).numpy()
