@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """English text that a calibrated quantisation reads beside pictures: what a language model mostly knows.
 
-`calibration_text.txt` is ours: stories, explanations, instructions and dialogues written for this purpose, then
+`calibration_text.txt` is ours: stories, explanations, instructions and dialogues written for it, and
 prose of this project's documentation.
 """
 
@@ -27,7 +27,7 @@ def read_text(
 ) -> Iterator[CalibrationPrompt]:
     """Passages of `length` tokens, evenly spread over `ids`, of which each begins with the first.
 
-    `ids` are those of `calibration_text()`, with the token that begins a text. A model whose context is shorter
+    `ids` are those of `calibration_text()`, with the token that begins a text. A model of a shorter context
     wants a shorter `length`. `embed` makes f32 [T, H] of i64 [T].
     """
     begin, words = ids[:1], ids[1:]
