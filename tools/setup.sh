@@ -96,7 +96,7 @@ build_interfaces() {
 }
 
 install_product() { pip_install -e '.[typed]'; }
-install_test_tools() { pip_install -e '.[build,train,typed,server,eval,mcp,bt,bags,memory,fleet,docs,dev]' -r requirements/test.txt; }
+install_test_tools() { pip_install -e '.[build,train,tensorboard,typed,server,eval,mcp,bt,bags,memory,fleet,docs,dev]' -r requirements/test.txt; }
 
 [ -f "requirements/ros-$distro.txt" ] || fail "unknown ROS '$distro': kilted and jazzy come from PyPI"
 mkdir -p "$stamps" "$log"

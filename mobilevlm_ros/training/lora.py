@@ -38,9 +38,9 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 _TARGET_PATHS = r"model\.layers\.\d+\.(self_attn|mlp)\.(" + "|".join(TARGETS) + ")"
 
 
-def add_adapters(model: MobileVLM, settings: LoraSettings, seed: int) -> None:
-    """Puts fresh adapters (which change nothing yet) into the language model; they and the projector
-    train."""
+def add_adapters(model: nn.Module, settings: LoraSettings, seed: int) -> None:
+    """Puts fresh adapters (which change nothing yet) into the language model: a MobileVLM's, or one alone.
+    They train, and the projector where there is one."""
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(

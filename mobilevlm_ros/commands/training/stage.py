@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="RUN", help="run folder to make")
     parser.add_argument("--resume", action="store_true", help="go on with the run in RUN where it stopped")
     parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        default=None,
+        help="write TensorBoard events into RUN/tensorboard too (run.tensorboard)",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="check everything and print sizes, steps and memory; train nothing",
@@ -52,7 +58,11 @@ def main(args: argparse.Namespace) -> int:
         return 0
     if args.output is None and not args.dry_run:
         raise RecipeError("name the run folder to make: -o runs/NAME")
-    given = {"model": {"path": args.model}, "data": {"path": args.data, "images": args.images}}
+    given = {
+        "model": {"path": args.model},
+        "data": {"path": args.data, "images": args.images},
+        "run": {"tensorboard": args.tensorboard},
+    }
     options = {part: {k: v for k, v in values.items() if v is not None} for part, values in given.items()}
     layers = [STAGES[args.what]]
     if args.resume:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import time
@@ -21,6 +22,12 @@ from mobilevlm_ros.training.trainer import Step
 METRICS = "metrics.jsonl"
 
 
+def check_tensorboard() -> None:
+    """Raises RecipeError where TensorBoard's events cannot be written."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise RecipeError("run.tensorboard needs tensorboard: pip install 'mobilevlm_ros[tensorboard]'")
+
+
 class Metrics:
     """One line per step in metrics.jsonl, and the progress bar. Lines after `first` of an earlier try are
     dropped."""
@@ -36,10 +43,8 @@ class Metrics:
         )
         self._events: Any = None
         if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise RecipeError("run.tensorboard needs tensorboard; pip install tensorboard") from error
+            from torch.utils.tensorboard import SummaryWriter  # takes seconds
+
             self._events = SummaryWriter(str(run / "tensorboard"), purge_step=first)
         self._last = time.perf_counter()
 
@@ -76,6 +81,8 @@ class Metrics:
         if self._events is not None:
             for name in ("loss", "rate", "gradient_norm"):
                 self._events.add_scalar(name, line[name], step)
+            self._events.add_scalar("tokens_per_second", taught / seconds, step)
+            self._events.flush()  # what is looked at while the run goes on, and after it was killed
 
     def say(self, text: str) -> None:
         """A line of text that the bar does not run over."""

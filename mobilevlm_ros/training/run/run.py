@@ -31,7 +31,7 @@ from mobilevlm_ros.training.objective import LanguageModel, Objective
 from mobilevlm_ros.training.parallel import Processes
 from mobilevlm_ros.training.recipe import RECIPE, Recipe, read_yaml
 from mobilevlm_ros.training.run.estimate import count_parameters, estimate_memory
-from mobilevlm_ros.training.run.metrics import Metrics, plot_loss
+from mobilevlm_ros.training.run.metrics import Metrics, check_tensorboard, plot_loss
 from mobilevlm_ros.training.run.plan import Plan
 from mobilevlm_ros.training.run.results import save_language_model, say_sample
 from mobilevlm_ros.training.run.state import (
@@ -86,6 +86,8 @@ def _train(recipe: Recipe, run: Path, resume: bool, dry_run: bool, bar: bool, pr
         if not COUNT.fits(began) or not began:
             raise RecipeError(f"{run / RUN} does not say how many processes began; begin another run folder")
         recipe = _share_batches(recipe, recipe.batch.accumulation * began, processes.count)
+    if recipe.run.tensorboard:
+        check_tensorboard()
     start = open_start(recipe)
     dataset = _open_data(recipe, start, report)
     plan = Plan(dataset, recipe, recipe.batch.accumulation * processes.count)
