@@ -17,8 +17,8 @@ from mobilevlm_ros.training.data.conversations import parse
 from mobilevlm_ros.training.data.dataset import ConversationDataset, Pictures
 from mobilevlm_ros.training.data.labels import IGNORE
 from mobilevlm_ros.training.data.pictures import FolderPictures
-from mobilevlm_ros.training.metrics import read_metrics
 from mobilevlm_ros.training.objective import Objective, splice
+from mobilevlm_ros.training.run.metrics import read_metrics
 from mobilevlm_ros.training.start import load_start, open_start
 
 SYSTEM = (

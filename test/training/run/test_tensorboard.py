@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mobilevlm_ros.cli import main
-from mobilevlm_ros.training.metrics import read_metrics
-from mobilevlm_ros.training.state import list_checkpoints
+from mobilevlm_ros.training.run.metrics import read_metrics
+from mobilevlm_ros.training.run.state import list_checkpoints
 
 
 def events(run: Path) -> dict[str, dict[int, float]]:
