@@ -51,12 +51,14 @@ pytest: ## the tests alone
 	@$(SETUP) test $(ROS) $(VENV)
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: ## ruff, mypy, the import rules and bandit alone
+lint: ## ruff, mypy, the import rules, bandit and the linters of docker/ alone
 	@$(SETUP) test $(ROS) $(VENV)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit -q -c tools/bandit.yaml -r mobilevlm_ros tools benchmarks examples launch setup.py
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 
 docs: ## the documentation's site, in build/site; a dead link fails
 	@$(SETUP) test $(ROS) $(VENV)

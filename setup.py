@@ -74,6 +74,10 @@ class develop(_develop):  # noqa: N801
         super().run()
         install_interfaces(self, sys.prefix, wheel=False)
 
+    def write_script(self, script_name: str, contents: str, *rest: object) -> None:
+        """As `[build_scripts] executable` of setup.cfg, which this command of setuptools does not read."""
+        super().write_script(script_name, "#!/usr/bin/env python3\n" + contents.partition("\n")[2], *rest)
+
 
 def data_files() -> "list[tuple[str, list[str]]]":
     """(folder below the prefix, files): what ROS and the node look for under share/."""

@@ -54,6 +54,8 @@ try_it() {
     [ -x "$1/$name" ] || fail "$1/$name does not exist or cannot run"
   done
   cd /
+  # Whatever Python colcon runs with: an executable runs the one of the shell, which may have a virtual environment.
+  case $1 in */ws_*) [ "$(head -n 1 "$1/mobilevlm")" = "#!/usr/bin/env python3" ] || fail "$1/mobilevlm names a Python: $(head -n 1 "$1/mobilevlm")" ;; esac
   python3 -c 'import mobilevlm_ros, mobilevlm_msgs.srv as m; print(mobilevlm_ros.__file__); print(m.__file__)'
   "$1/mobilevlm" --help >/dev/null
   ROS_DOMAIN_ID=$(python3 -c 'from mobilevlm_ros.ros.resources import free_domain as f; print(f())')

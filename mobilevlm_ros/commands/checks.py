@@ -36,6 +36,9 @@ EXTRAS = {
 }
 """Extra to the modules that it brings, as setup.cfg has them."""
 
+SOURCE = "source the setup.bash of your ROS, and of the workspace that holds this package"
+"""What makes ROS and our messages importable."""
+
 OK, MISSING, OPTIONAL = "ok", "MISSING", "-"
 
 
@@ -60,13 +63,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     options.add_bundle(parser)
     options.add_json(parser, "the report")
+    parser.add_argument(
+        "--node",
+        metavar="NAME",
+        nargs="?",
+        const="mobilevlm",
+        help="check a running node alone, without loading a model: status 0 when it is active, so that it "
+        "answers questions (for the health check of a container; default name: mobilevlm)",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Prints the report; 0 when questions can be answered here (with ROS or without), else 1."""
+    """Prints the report; 0 when questions can be answered here (with ROS or without), or by the node that
+    is asked for; else 1.
+    """
     found: list[Check] = []
     group = ""
-    for check in _all(args.bundle):
+    for check in _running(args.node) if args.node else _all(args.bundle):
         found.append(check)
         if not args.json:
             if check.group != group:
@@ -161,19 +174,34 @@ def _model(path: Path | None) -> Iterator[Check]:
 
 def _ros() -> Iterator[Check]:
     group = "ROS 2 (for the node and --ros)"
-    source = "source the setup.bash of your ROS, and of the workspace that holds this package"
     distro = os.environ.get("ROS_DISTRO", "")
     for module in ("rclpy", "sensor_msgs", "mobilevlm_msgs"):
         try:
             importlib.import_module(module if module == "rclpy" else f"{module}.msg")
         except Exception as error:
             detail = f"cannot be imported: {' '.join(str(error).split())}"
-            yield Check(group, module, OPTIONAL, detail, source)
+            yield Check(group, module, OPTIONAL, detail, SOURCE)
             return
         yield Check(group, module, OK, distro or "imported")
     domain = os.environ.get("ROS_DOMAIN_ID", "0")
     yield Check(group, "domain", OK, f"ROS_DOMAIN_ID {domain}")
     yield _profile(group, distro)
+
+
+def _running(node: str) -> Iterator[Check]:
+    group = "running node"
+    try:
+        from mobilevlm_ros.client.node_state import lifecycle_state
+
+        state = lifecycle_state(node)
+    except ImportError as error:
+        yield Check(group, node, MISSING, f"cannot be asked: {error}", SOURCE)
+    except MobileVLMError as error:
+        yield Check(group, node, MISSING, str(error))
+    else:
+        active = state == "active"
+        remedy = f"its log and /diagnostics say why; then `ros2 lifecycle set {node} activate`"
+        yield Check(group, node, OK if active else MISSING, state, "" if active else remedy)
 
 
 def _profile(group: str, distro: str) -> Check:
