@@ -18,6 +18,7 @@ from mobilevlm_ros.errors import RecipeError
 from mobilevlm_ros.files.kinds import KINDS, OBJECT
 from mobilevlm_ros.files.small_file import regular
 from mobilevlm_ros.files.yaml_errors import yaml_reason
+from mobilevlm_ros.files.yaml_words import Loader, Misread
 
 _LARGEST = 1 << 20  # bytes of the file
 
@@ -150,7 +151,7 @@ class Recipe:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a recipe file. Raises RecipeError."""
     try:
-        data = yaml.safe_load(regular(path, _LARGEST).read_text(encoding="utf-8"))
+        data = yaml.load(regular(path, _LARGEST).read_text(encoding="utf-8"), Loader)  # nosec B506
     except FileNotFoundError:
         raise RecipeError(f"the recipe {path} does not exist; the paper's are in recipes/") from None
     except OSError as error:
@@ -182,7 +183,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         if not equals or not name:
             raise RecipeError(f"--set {setting}: write NAME=VALUE, for example optimizer.learning_rate=1e-4")
         try:
-            value = yaml.safe_load(text) if text else ""
+            value = yaml.load(text, Loader) if text else ""  # nosec B506
         except yaml.YAMLError as error:
             raise RecipeError(f"--set {setting}: the value cannot be read: {error}") from error
         part: dict[str, Any] = {}
@@ -237,6 +238,12 @@ def _build(kind: Any, data: Any, source: str, prefix: str) -> Any:
 
 
 def _value(hint: Any, value: Any, limits: Mapping[str, Any], name: str) -> Any:
+    if isinstance(value, Misread):
+        is_text = hint is str or typing.get_origin(hint) is Literal
+        try:
+            value = value.text if is_text else value.value if hint is bool else value.number
+        except ValueError as error:
+            raise RecipeError(f"{name} {error}") from None
     if isinstance(hint, types.UnionType):
         if value is None:
             return None
@@ -245,7 +252,7 @@ def _value(hint: Any, value: Any, limits: Mapping[str, Any], name: str) -> Any:
         if value not in typing.get_args(hint):
             raise RecipeError(f"{name} is {value!r}; known: {', '.join(typing.get_args(hint))}")
         return value
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+    if hint is float and isinstance(value, str):  # a number in quotes
         try:
             value = float(value)
         except ValueError:

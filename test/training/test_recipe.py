@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mobilevlm_ros.errors import RecipeError
 from mobilevlm_ros.training.recipe import explain, make_recipe, parse_settings, read_yaml
 from mobilevlm_ros.training.stages import STAGES
 
@@ -48,3 +49,27 @@ def test_every_setting_is_explained() -> None:
 def test_later_settings_win() -> None:
     recipe = make_recipe(STAGES["lora"], {"lora": {"r": 8}}, parse_settings(["lora.r=4", "run.seed=7"]))
     assert (recipe.lora.r, recipe.lora.alpha, recipe.run.seed) == (4, 256, 7)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("model.path=no", "model.path reads as true or false in YAML: put it in quotes, 'no'"),
+        ("model.path=007", "model.path reads as 7 in YAML: put it in quotes, '007'"),
+        ("data.mixture=2026-11-28", "data.mixture reads as the date 2026-11-28 in YAML: put it in quotes"),
+        ("stage=on", "stage reads as true or false in YAML: put it in quotes, 'on'"),
+        ("schedule.steps=010", "schedule.steps is `010`, which YAML reads as 8: write a decimal number"),
+        ("optimizer.learning_rate=1:30", "is `1:30`, which YAML reads as 90: write a decimal number"),
+    ],
+)
+def test_a_word_that_yaml_reads_as_something_else_is_refused(setting: str, said: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        make_recipe(parse_settings([setting]))
+    assert said in str(error.value)
+
+
+def test_numbers_and_switches_are_what_everybody_reads() -> None:
+    recipe = make_recipe(
+        parse_settings(["optimizer.learning_rate=1e-4", "run.compile=yes", "model.path='no'"])
+    )
+    assert (recipe.optimizer.learning_rate, recipe.run.compile, recipe.model.path) == (1e-4, True, "no")

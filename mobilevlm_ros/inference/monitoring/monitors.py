@@ -15,6 +15,7 @@ from mobilevlm_ros.errors import ConfigurationError, QuestionError
 from mobilevlm_ros.files.kinds import FLAG, LIST, NUMBER, TEXT
 from mobilevlm_ros.files.small_file import read_small_file
 from mobilevlm_ros.files.yaml_errors import yaml_reason
+from mobilevlm_ros.files.yaml_words import Misread, noticed, plain, text_of
 from mobilevlm_ros.inference.types import Request
 from mobilevlm_ros.inference.validate import MAX_QUESTION, check_choices, check_system_prompt, clean_text
 
@@ -210,14 +211,14 @@ class _Reader:
         if not isinstance(node, yaml.ScalarNode):
             raise self.error(node, f"{field} must be a single value or a list of values")
         try:
-            return yaml.constructor.SafeConstructor().construct_object(node)
+            return noticed(node, yaml.constructor.SafeConstructor().construct_object(node))
         except (yaml.YAMLError, ValueError, OverflowError) as error:  # an unknown !tag, 2026-99-99
             raise self.error(node, f"{field} cannot be read: put it in quotes if it is text") from error
 
 
 def _text(value: Any) -> str:
-    if FLAG.fits(value):
-        raise ValueError("reads as true or false in YAML: put it in quotes, 'yes'")
+    if isinstance(value, (Misread, bool)):
+        return text_of(value)
     if not TEXT.fits(value):
         raise ValueError(f"is {value!r}, not text: put it in quotes")
     return str(value)
@@ -244,6 +245,7 @@ def _choices(value: Any) -> tuple[str, ...]:
 
 def _number(low: float, high: float, what: str) -> Any:
     def read(value: Any) -> float:
+        value = value.number if isinstance(value, Misread) else value
         if not NUMBER.fits(value) or not low <= value <= high:
             raise ValueError(f"is {value!r}: give {what}, from {low:g} to {high:g}")
         return float(value)
@@ -252,12 +254,14 @@ def _number(low: float, high: float, what: str) -> Any:
 
 
 def _flag(value: Any) -> bool:
+    value = plain(value)
     if not FLAG.fits(value):
         raise ValueError(f"is {value!r}: give {FLAG.name}")
     return bool(value)
 
 
 def _severity(value: Any) -> str:
+    value = plain(value)
     if value not in SEVERITIES:
         raise ValueError(f"is {value!r}: give one of {', '.join(SEVERITIES)}")
     return str(value)

@@ -13,6 +13,7 @@ import yaml
 from mobilevlm_ros.errors import ConfigurationError, OptionError, QuestionError
 from mobilevlm_ros.files.small_file import read_small_file
 from mobilevlm_ros.files.yaml_errors import yaml_reason
+from mobilevlm_ros.files.yaml_words import Loader, plain, text_of
 from mobilevlm_ros.inference.validate import check_system_prompt
 
 MAX_PRESETS = 64
@@ -24,7 +25,7 @@ class _Twice(yaml.constructor.ConstructorError):
     pass
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(Loader):
     """YAML that does not let a name stand twice: the first preset would be lost without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -74,12 +75,17 @@ def load_presets(path: str | Path) -> dict[str, Preset]:
         raise ConfigurationError(
             f"presets file {path} holds {len(presets)} presets: keep {MAX_PRESETS} or fewer"
         )
-    return {name: _preset(path, name, fields) for name, fields in presets.items()}
+    read = [_preset(path, name, fields) for name, fields in presets.items()]
+    return {preset.name: preset for preset in read}
 
 
 def _preset(path: Path, name: Any, fields: Any) -> Preset:
     where = f"preset {repr(name)[:42]} in {path}"
-    if not isinstance(name, str) or not name:
+    try:
+        name = text_of(name)
+    except ValueError:
+        name = ""
+    if not name:
         raise ConfigurationError(f"{where}: a name must be text; put it in quotes")
     if not isinstance(fields, dict) or "system_prompt" not in fields:
         raise ConfigurationError(f"{where} needs a `system_prompt`: the text before the conversation")
@@ -89,18 +95,20 @@ def _preset(path: Path, name: Any, fields: Any) -> Preset:
             f"{where} has the unknown field {sorted(map(str, unknown))[0][:40]!r}: "
             "use `system_prompt` and `description`"
         )
+    texts = {}
     for field, value in fields.items():
-        if not isinstance(value, str):
-            raise ConfigurationError(
-                f"{where}: {field} is {type(value).__name__}, not text; put it in quotes"
-            )
+        try:
+            texts[field] = text_of(value)
+        except ValueError as error:
+            kind = type(plain(value)).__name__
+            raise ConfigurationError(f"{where}: {field} is {kind}, not text; it {error}") from None
     try:
-        prompt = check_system_prompt(fields["system_prompt"])
+        prompt = check_system_prompt(texts["system_prompt"])
     except QuestionError as error:
         raise ConfigurationError(f"{where}: {error}") from error
     if not prompt:
         raise ConfigurationError(f"{where}: its system_prompt is empty: write it, or remove the preset")
-    return Preset(name, prompt, fields.get("description", "").strip())
+    return Preset(name, prompt, texts.get("description", "").strip())
 
 
 def system_prompt(text: str, preset: str, presets: Mapping[str, Preset]) -> str:

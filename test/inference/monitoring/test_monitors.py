@@ -89,6 +89,17 @@ def test_cameras_are_resolved_one_monitor_each() -> None:
         (one("    threshold_up: 0.5\n    threshold_down: 0.5"), "line 5: threshold_down"),
         (one("    threshold_up: 70"), "threshold_up is 70: give a probability"),
         (one("    choices: [yes, no]"), "line 4: choices reads as true or false in YAML: put it in quotes"),
+        (one("    raised: no"), "line 4: raised reads as true or false in YAML: put it in quotes, 'no'$"),
+        (one("    camera: [On, off]"), "camera reads as true or false in YAML: put it in quotes, 'On'$"),
+        (one("    choices: [12:30, 1]"), "choices reads as 750 in YAML: put it in quotes, '12:30'$"),
+        (one("    choices: [2026-11-28, 1]"), "reads as the date 2026-11-28 in YAML: put it in quotes"),
+        (
+            "monitors:\n  - {name: 007, question: 'Is it?'}",
+            "name reads as 7 in YAML: put it in quotes, '007'",
+        ),
+        (one("    rate: 010"), "rate is `010`, which YAML reads as 8: write a decimal number"),
+        (one("    hold_time: 00:30:00"), "hold_time is"),
+        (one("    hold_time: 1:30"), "hold_time is `1:30`, which YAML reads as 90: write a decimal number"),
         (one("    choices: ['one']"), "only one choice"),
         (one("    choices: ['a', 'A']"), "same apart from case"),
         (one("    choices: ['red', 'green']"), "raised is 'yes': name one of the choices, 'red', 'green'"),
@@ -111,6 +122,16 @@ def test_cameras_are_resolved_one_monitor_each() -> None:
 def test_a_mistake_is_refused_with_its_line_and_what_to_do(text: str, reason: str) -> None:
     with pytest.raises(ConfigurationError, match="^monitors file m.yaml.*" + reason):
         parse(text)
+
+
+def test_numbers_and_switches_are_what_everybody_reads() -> None:
+    (monitor,) = parse(
+        one(
+            "    rate: 1e1\n    hold_time: 2.5e-1\n    evidence: yes\n"
+            "    choices: ['no', 'off']\n    raised: 'no'"
+        )
+    )
+    assert (monitor.rate, monitor.hold_time, monitor.evidence, monitor.raised) == (10.0, 0.25, True, ("no",))
 
 
 def test_a_file_that_is_not_there_or_not_a_file_is_named(tmp_path: Path) -> None:
