@@ -70,6 +70,13 @@ def add_plot(parser: argparse.ArgumentParser, help_text: str) -> None:
     add_overwrite(parser)
 
 
+def check_folder(folder: Path) -> None:
+    """Raises OutputError, before long work, when nothing can be written into a folder, there or not."""
+    from mobilevlm_ros.files.atomic import check_place
+
+    check_place(folder / "answers.jsonl", parents=True)
+
+
 def add_quiet(parser: argparse.ArgumentParser) -> None:
     """`--quiet`: no progress bar."""
     parser.add_argument(

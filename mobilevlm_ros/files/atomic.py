@@ -37,8 +37,27 @@ def check_file(
     """Where a file called `path` will lie, links followed; for a check before long work.
 
     `ours` tells whether the file that is there is the writer's own, to be replaced without being asked.
-    Raises `error` when something is there that may not be replaced.
+    Raises `error` when something is there that may not be replaced, or nothing can be written there.
     """
+    target = _free_for_file(path, overwrite, ours, error)
+    check_place(path, error=error)
+    return target
+
+
+def check_place(path: Path, *, parents: bool = False, error: Error = OutputError) -> None:
+    """Raises `error` when nothing new can be written at `path`, whatever is there: it is tried.
+
+    `parents`: missing directories above it may be made.
+    """
+    target = follow_links(path, error)
+    above = next((place for place in target.parents if place.exists()), target.parent)
+    if not above.is_dir():
+        raise error(f"cannot write {path}: {above} is no directory; choose another place")
+    with translated(path, error), workplace(target, parents=parents):
+        pass
+
+
+def _free_for_file(path: Path, overwrite: bool, ours: Callable[[Path], bool] | None, error: Error) -> Path:
     target = follow_links(path, error)
     try:
         mode = target.stat().st_mode
@@ -70,11 +89,11 @@ def new_file(
     Arguments and errors are those of `check_file`; what goes wrong in writing is raised as `error` too.
     """
     with translated(path, error):
-        target = check_file(path, overwrite=overwrite, ours=ours, error=error)
+        target = _free_for_file(path, overwrite, ours, error)
         with workplace(target) as work:
             part = work / target.name
             yield part
-            check_file(path, overwrite=overwrite, ours=ours, error=error)
+            _free_for_file(path, overwrite, ours, error)
             finish(part, target, stat.S_IMODE(work.stat().st_mode) & 0o666)
             if target.exists():
                 os.replace(part, target)

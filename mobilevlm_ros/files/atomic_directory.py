@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobilevlm_ros.errors import OutputError
-from mobilevlm_ros.files.atomic import Error, cannot_write, copy_owner, finish, follow_links, sync, translated
+from mobilevlm_ros.files.atomic import (
+    Error,
+    cannot_write,
+    check_place,
+    copy_owner,
+    finish,
+    follow_links,
+    sync,
+    translated,
+)
 from mobilevlm_ros.files.rename import exchange, rename_new
 from mobilevlm_ros.files.workplace import (
     DISPLACED,
@@ -44,8 +53,14 @@ class DirectoryKind:
 def check_directory(path: Path, kind: DirectoryKind, *, overwrite: bool = False) -> Path:
     """Where a directory called `path` will lie, links followed; for a check before long work.
 
-    Raises the kind's error when something is there that may not be replaced.
+    Raises the kind's error when something is there that may not be replaced, or nothing can be written there.
     """
+    target = _free_for_directory(path, kind, overwrite)
+    check_place(path, parents=True, error=kind.error)
+    return target
+
+
+def _free_for_directory(path: Path, kind: DirectoryKind, overwrite: bool) -> Path:
     target = follow_links(path, kind.error)
     try:
         mode = target.stat().st_mode
@@ -85,7 +100,7 @@ def new_directory(path: Path, kind: DirectoryKind, *, overwrite: bool = False) -
     Errors are those of `check_directory`; what goes wrong in writing is raised as the kind's error too.
     """
     with translated(path, kind.error):
-        target = check_directory(path, kind, overwrite=overwrite)
+        target = _free_for_directory(path, kind, overwrite)
         _recover(target, kind)
         with workplace(target, parents=True) as work:
             yield work
@@ -93,7 +108,7 @@ def new_directory(path: Path, kind: DirectoryKind, *, overwrite: bool = False) -
                 for name in names:
                     finish(Path(folder, name), None, stat.S_IMODE(work.stat().st_mode) & 0o666)
                 sync(Path(folder))
-            check_directory(path, kind, overwrite=overwrite)
+            _free_for_directory(path, kind, overwrite)
             _put(work, target, path, kind)
             sync(target.parent)
 
@@ -105,7 +120,7 @@ def remove_directory(path: Path, kind: DirectoryKind) -> None:
     """
     if not os.path.lexists(path):
         return
-    check_directory(path, kind, overwrite=True)
+    _free_for_directory(path, kind, overwrite=True)
     with translated(path, kind.error), workplace(path) as work:
         moved = work / path.name
         os.rename(path, moved)

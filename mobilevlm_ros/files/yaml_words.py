@@ -85,7 +85,7 @@ class Loader(yaml.SafeLoader):
     """A SafeLoader that gives a `Misread` for each word that is one."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        value = super().construct_object(node, deep)  # type: ignore[no-untyped-call]
+        value = super().construct_object(node, deep)
         return noticed(node, value) if isinstance(node, yaml.ScalarNode) else value
 
 

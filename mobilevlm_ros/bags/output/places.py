@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mobilevlm_ros.bags.reading.bag import SUFFIXES
 from mobilevlm_ros.errors import OutputError
+from mobilevlm_ros.files.atomic import check_place
 
 _FILES = (".jsonl", ".json", ".db3", ".bag", ".png")
 """Endings of outputs that somebody may expect and that are not made: no directories' names."""
@@ -38,6 +39,7 @@ def outputs(paths: Iterable[Path], output: Path, suffix: str) -> dict[Path, Path
         if target in found.values():
             raise OutputError(f"two recordings are called {name!r}: give each its own command and output")
         found[path] = target
+    check_place(next(iter(found.values())), parents=True)
     output.mkdir(parents=True, exist_ok=True)
     return _beside(found)
 

@@ -27,7 +27,7 @@ from mobilevlm_ros.checkpoints.gguf.tensor_names import (
 from mobilevlm_ros.checkpoints.gguf.tokenizer import describe_tokenizer
 from mobilevlm_ros.checkpoints.hub import locate
 from mobilevlm_ros.errors import CheckpointError, CheckpointOutputError
-from mobilevlm_ros.files.atomic import check_file, new_file
+from mobilevlm_ros.files.atomic import check_file, check_place, new_file
 from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig
 from mobilevlm_ros.processing.image import IMAGE_MEAN, IMAGE_STD
 from mobilevlm_ros.processing.tokenizer import TOKENIZER
@@ -75,12 +75,10 @@ def export_gguf(
     vision = list(_vision_tensors(source))
     total = len(language) + len(vision)
     paths = [out / f"{name}-{type_name}.gguf", out / f"mmproj-{name}-f16.gguf"]
+    check_place(paths[0], parents=True, error=CheckpointOutputError)
+    out.mkdir(parents=True, exist_ok=True)
     for path in paths:
         check_file(path, overwrite=overwrite, error=CheckpointOutputError)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointOutputError(f"cannot write into {out}: {error}; choose another place") from error
     with _writer(paths[0], "llama", overwrite) as writer:
         _describe_language(writer, config.language, name, file_type)
         describe_tokenizer(writer, directory / TOKENIZER, config.language.vocab_size)

@@ -129,6 +129,18 @@ def check_installed() -> None:
             )
 
 
+def check_places(args: argparse.Namespace, bags: Sequence[Path]) -> None:
+    """Raises OutputError, before a model is loaded, where an output or a plot cannot be written."""
+    from mobilevlm_ros.bags.output.places import outputs
+    from mobilevlm_ros.files.atomic import check_place
+
+    targets = {} if args.output is None else outputs(bags, args.output, f".{args.kind}s.mcap")
+    for bag in bags:
+        if bag in targets:
+            check_place(targets[bag])
+        _plot(args, bag, targets.get(bag))
+
+
 def run_jobs(args: argparse.Namespace, bags: Sequence[Path], make: Maker, model_runtime: Any) -> int:
     """Does the job of each recording and prints what became of it. Returns the exit status.
 

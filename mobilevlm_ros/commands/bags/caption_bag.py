@@ -38,6 +38,7 @@ def main(args: argparse.Namespace) -> int:
         prompt, system_prompt=args.system_prompt, sampling=SamplingParams(max_tokens=args.max_tokens)
     )
     chosen, model = bag_options.selection_of(args), bag_options.model_of(args)
+    bag_options.check_places(args, args.bags)
     runtime = model.load()
     make = questions_job("caption", [request], chosen, model, runtime.bundle.manifest.model_id)
     return bag_options.run_jobs(args, args.bags, make, runtime)

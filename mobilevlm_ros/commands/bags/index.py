@@ -60,6 +60,7 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.bags.index import index, record_files
     from mobilevlm_ros.commands.bags.bag_options import check_installed
     from mobilevlm_ros.engine.runtime import load_runtime
+    from mobilevlm_ros.files.atomic import check_place
     from mobilevlm_ros.memory.store import MemoryStore
     from mobilevlm_ros.memory.vectors import vectors_of
     from mobilevlm_ros.ros.images.encodings import parse_encodings
@@ -67,6 +68,7 @@ def main(args: argparse.Namespace) -> int:
     if args.odometry or args.thumbnails:
         check_installed()
     record_files(args.paths)  # before the memory is made
+    check_place(args.output.expanduser())
     vectors = vectors_of(load_runtime(args.bundle, threads=1))
     with MemoryStore(args.output.expanduser(), writable=True) as store:
         store.update_vectors(vectors)

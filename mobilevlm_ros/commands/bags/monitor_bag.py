@@ -38,6 +38,7 @@ def main(args: argparse.Namespace) -> int:
     if not monitors:
         raise ConfigurationError(f"monitors file {args.monitors} has no monitor: add one")
     chosen, model = bag_options.selection_of(args), bag_options.model_of(args)
+    bag_options.check_places(args, args.bags)
     runtime = model.load()
     make = monitors_job(monitors, chosen, model, runtime.bundle.manifest.model_id)
     return bag_options.run_jobs(args, args.bags, make, runtime)

@@ -32,6 +32,7 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.errors import EvaluationError
     from mobilevlm_ros.evaluation.benchmarks.files import listing
     from mobilevlm_ros.evaluation.benchmarks.registry import BENCHMARKS, load
+    from mobilevlm_ros.evaluation.report.plot import check
 
     folders = {
         name: folder
@@ -49,6 +50,8 @@ def main(args: argparse.Namespace) -> int:
     for name in BENCHMARKS:
         if name not in folders:
             print(f"not run: {BENCHMARKS[name].title}, {args.data} has no folder of it", file=sys.stderr)
+    if args.plot is not None:
+        check(args.plot, overwrite=args.overwrite)
     loaded = [load(name, folder) for name, folder in folders.items()]
     status = 0
     quiet = argparse.Namespace(**{**vars(args), "json": False})

@@ -104,6 +104,7 @@ def plan(args: argparse.Namespace) -> Plan:
     number, _, parts = args.shard.partition("/")
     if not (number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
         raise OptionError(f"--shard is {args.shard!r}: give I/N with I from 1 to N, as 2/4")
+    options.check_folder(args.out)
     return Plan(args.out, args.limit, (int(number), int(parts)), not args.one_by_one)
 
 

@@ -87,6 +87,7 @@ def main(args: argparse.Namespace) -> int:
     if args.compare is not None:
         return _compare(args)
     photos = _photos(args.photos)
+    options.check_folder(args.out)
     told = []
     for runtime in runtimes(args):
         found, tables = _examine(runtime, args, photos)

@@ -28,11 +28,13 @@ def main(args: argparse.Namespace) -> int:
 
 def show(runs: Path, plot: Path | None, as_json: bool, overwrite: bool = False) -> int:
     """Prints every complete run below a folder, and draws it where a picture is asked for."""
-    from mobilevlm_ros.evaluation.report.plot import draw
+    from mobilevlm_ros.evaluation.report.plot import check, draw
     from mobilevlm_ros.evaluation.report.published import PUBLISHED
     from mobilevlm_ros.evaluation.report.runs import find_runs
     from mobilevlm_ros.evaluation.report.table import notes, table
 
+    if plot is not None:
+        check(plot, overwrite=overwrite)
     models = find_runs(runs)
     if as_json:
         rows = [

@@ -50,6 +50,8 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.evaluation.runner.identity import model_identity
 
     questions = read_exam(args.exam, args.images)
+    if args.out is not None:
+        options.check_folder(args.out)
     results = []
     for runtime in runtimes(args):
         identity = model_identity(runtime)

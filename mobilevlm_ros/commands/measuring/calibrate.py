@@ -49,6 +49,7 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.evaluation import drawing
     from mobilevlm_ros.evaluation.calibration import reliability_plot
     from mobilevlm_ros.evaluation.calibration.temperature import LEAST, calibrated, fit, quality
+    from mobilevlm_ros.files.atomic import check_place
     from mobilevlm_ros.inference.choices.calibration import CALIBRATION
 
     path = find_bundle(args.bundle)
@@ -62,6 +63,8 @@ def main(args: argparse.Namespace) -> int:
         raise OptionError("no labels are given: name a JSONL or CSV file, or nano, or nano-hard")
     if args.plot is not None:
         drawing.check(args.plot, overwrite=args.overwrite)
+    if args.bundle is not None and not args.dry_run:
+        check_place(path / CALIBRATION)
     marked = _ask(load_runtime(path, threads=args.threads), args)
     if len(marked) < 2 * LEAST:
         raise OptionError(

@@ -46,8 +46,9 @@ def main(args: argparse.Namespace) -> int:
     """Measures each bundle; the tables go to stdout."""
     from mobilevlm_ros.engine.bundle import Bundle
     from mobilevlm_ros.engine.runtime import find_bundle
-    from mobilevlm_ros.engine.tuning import keep_threads
+    from mobilevlm_ros.engine.tuning import keep_threads, tuning_file
     from mobilevlm_ros.evaluation.latency.tune import candidates
+    from mobilevlm_ros.files.atomic import check_place
 
     threads = candidates() if args.threads is None else sorted(set(args.threads))
     for number in threads:
@@ -56,6 +57,8 @@ def main(args: argparse.Namespace) -> int:
     if args.rounds < 1:
         raise OptionError(f"--rounds is {args.rounds}: measure at least once")
     bundles = [Bundle.open(find_bundle(name)) for name in args.bundle or [None]]
+    if not args.dry_run:
+        check_place(tuning_file(), parents=True)
     told = []
     for bundle in bundles:
         found = _measure(bundle, threads, args)

@@ -12,27 +12,35 @@ from mobilevlm_ros.errors import OptionError
 from mobilevlm_ros.evaluation.benchmarks.registry import BENCHMARKS
 from mobilevlm_ros.evaluation.report.published import COLUMNS, PUBLISHED
 from mobilevlm_ros.evaluation.report.runs import ModelRuns
-from mobilevlm_ros.files.atomic import write_file
+from mobilevlm_ros.files.atomic import check_file, write_file
 
 _MARKER = 40.0  # points squared, and more with memory
+
+
+def check(path: Path, *, overwrite: bool = False) -> None:
+    """For before the long work that a picture is of; raises as `draw`."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise OptionError(f"--plot needs matplotlib ({error}); pip install 'mobilevlm_ros[eval]'") from error
+    ending = path.suffix[1:].lower() or "png"
+    if ending not in Figure().canvas.get_supported_filetypes():
+        raise OptionError(f"cannot write the plot {path}: name a .png or .svg file")
+    check_file(path, overwrite=overwrite)
 
 
 def draw(models: Sequence[ModelRuns], path: Path, *, overwrite: bool = False) -> None:
     """Writes the picture. Raises OptionError without matplotlib or for an ending that it does not know, and
     OutputError for a file that it cannot write, or that is there already without `overwrite`."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise OptionError(f"--plot needs matplotlib ({error}); pip install 'mobilevlm_ros[eval]'") from error
+    check(path, overwrite=overwrite)
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(12, 5), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _scores(left, models)
     _pareto(right, models)
     content = io.BytesIO()
-    try:
-        figure.savefig(content, dpi=150, format=path.suffix[1:] or "png")
-    except ValueError as error:
-        raise OptionError(f"cannot write the plot {path} ({error}); name a .png or .svg file") from error
+    figure.savefig(content, dpi=150, format=path.suffix[1:].lower() or "png")
     write_file(path, content.getvalue(), overwrite=overwrite)
 
 

@@ -16,6 +16,7 @@ from mobilevlm_ros.checkpoints.output import CHECKPOINT, METADATA, is_ours, writ
 from mobilevlm_ros.engine.greedy import decode_greedily
 from mobilevlm_ros.engine.torch.backend import TorchLanguage
 from mobilevlm_ros.errors import CheckpointError, RecipeError
+from mobilevlm_ros.files.atomic import check_place
 from mobilevlm_ros.files.atomic_directory import new_directory
 from mobilevlm_ros.files.hub_cache import find_clip_directory
 from mobilevlm_ros.files.json_fields import read_json
@@ -68,6 +69,7 @@ def merge(
         )
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RecipeError(f"{output} exists; name another checkpoint directory")
+    check_place(output, parents=True)
     described = read_json(run / "config.json")
     name = base or str(read_json(run / ADAPTER_CONFIG).get("base_model_name_or_path") or "")
     path = locate(name)

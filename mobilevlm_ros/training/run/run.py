@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from mobilevlm_ros.checkpoints.checkpoint import save
 from mobilevlm_ros.checkpoints.output import write_torch_file
 from mobilevlm_ros.errors import MobileVLMError, OutputError, RecipeError, TrainingError
-from mobilevlm_ros.files.atomic import write_file
+from mobilevlm_ros.files.atomic import check_place, write_file
 from mobilevlm_ros.files.json_fields import read_json, write_json
 from mobilevlm_ros.files.kinds import COUNT
 from mobilevlm_ros.model.config import MobileVLMConfig
@@ -48,11 +48,13 @@ RUN, RESULT = "run.json", "checkpoint"
 
 
 def check_output(run: Path, resume: bool) -> None:
-    """Raises RecipeError when the run folder may not be made, or is not there to go on with."""
+    """Raises RecipeError when the run folder may not be made, or is not there to go on with; OutputError
+    when nothing can be written there."""
     if resume and not (run / RECIPE).is_file():
         raise RecipeError(f"{run} holds no run to resume; leave --resume out to begin one")
     if not resume and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise RecipeError(f"{run} exists; name another run folder, or --resume to go on with the run in it")
+    check_place(run / RECIPE, parents=True)
 
 
 def resumed_recipe(run: Path) -> dict[str, Any]:
