@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every error a user can meet. A message names the thing, what was wrong with it, and what to do."""
 
+from typing import TypeVar
+
+E = TypeVar("E", bound=BaseException)
+
 LONGEST_MESSAGE = 4000
 """Characters of an error's text, which may quote what a stranger sent; a longer one loses its middle."""
 
@@ -119,6 +123,13 @@ def contained(error: BaseException) -> Exception:
     wrapped = EngineError(f"a library of the engine gave up: {type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped
+
+
+def without_frames(error: E) -> E:
+    """The error without its traceback, for whoever keeps it: the frames of a traceback hold their variables
+    (a camera's picture, a KV cache), often the error among them, until Python's collector comes round.
+    """
+    return error.with_traceback(None)
 
 
 class DataError(MobileVLMError, ValueError):

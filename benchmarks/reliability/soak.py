@@ -8,7 +8,8 @@ sixth of it, 720p, raw) whose scene changes twice a second, so that an answer ab
 one; and this client, which asks at random: plain, with choices, in sessions, about regions, the past and all
 cameras, streamed, withdrawn, and malformed. It writes PREFIX.jsonl (what was not plainly right, and the
 process over time), PREFIX.json, PREFIX.md and PREFIX.png; what is there of an earlier soak is replaced. The
-exit code is 0 when nothing was lost, torn, or about another frame.
+first two are brought up to date every five minutes, and SIGINT or SIGTERM ends the soak early with all four.
+The exit code is 0 when nothing was lost, torn, or about another frame.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shlex
-import subprocess
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -38,18 +38,22 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from soak_judge import Judge
 from soak_load import Draw, Load, plain
-from soak_report import Sample, Summary, measure, plot
+from soak_report import Sample, Summary, conditions, measure, plot
 from soak_scenes import HEIGHT, MONITORS, WIDTH, Reel
 from std_msgs.msg import String
 
 from mobilevlm_ros.client import AskImageClient
 from mobilevlm_ros.demo.node_process import Child
-from mobilevlm_ros.version import __version__
 
 HERE = Path(__file__).resolve().parent
 CAMERAS = ("", "rear")
 WAITING = 6
 """Questions on their way at once."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+CHECKPOINT = 300.0
+"""Seconds between two writings of the figures so far."""
 
 
 def monitors(folder: Path) -> Path:
@@ -170,9 +174,12 @@ class Soak:
         self.samples: list[Sample] = []
         self.latencies: list[float] = []
         self._period = max(2.0, options.minutes * 60 / 400)
+        self.rates: dict[str, float] = {}
 
     def warm_up(self) -> None:
-        """Until the node answers about both cameras; then what comes unasked counts, too."""
+        """Until the node answers about both cameras; then what comes unasked counts, too. The cameras' rates
+        are counted.
+        """
         for name in CAMERAS:
             response = self._client.ask(
                 "Is it?", camera=name, choices=["yes", "no"], timeout=120.0, wait_for_frame=60.0
@@ -188,23 +195,42 @@ class Soak:
         begin = monotonic()
         while monotonic() < begin + 3:
             self._client.spin(0.1)
+        self.rates = camera_rates(self._client, min(5.0, self._options.minutes * 6))
 
     def run(self) -> None:
-        """Ask until the time is over, and wait for the last answers."""
+        """Ask until the time is over, and wait for the last answers; a signal ends both at once."""
         counts, load = self.judge.counts, self._load
+        stopped: list[int] = []
+        for number in SIGNALS:
+            signal.signal(number, lambda got, _: stopped.append(got))
         begin = monotonic()
         end, send_at, look_at = begin + self._options.minutes * 60, begin, begin
-        while (now := monotonic()) < end or load.waiting:
+        write_at = begin + CHECKPOINT
+        while not stopped and ((now := monotonic()) < end or load.waiting):
             self._client.spin(0.02)
             if send_at <= now < end and len(load.waiting) < WAITING:
                 send_at = now + self._draw.wait(self._options.questions)
                 counts["sent"] += 1
                 load.send(self._draw.draw())
-            if now >= look_at:
-                look_at += self._period
+            if now >= look_at and not stopped:  # Ctrl-C ends the node too, which is no fault then
+                look_at = max(now + 0.5 * self._period, look_at + self._period)  # the machine may stand still
                 if not self._look(now - begin):
                     return
-        self._look(monotonic() - begin)
+            if now >= write_at:
+                write_at = now + CHECKPOINT
+                self.summary().write(self._options.output)
+        counts["cut off"] = len(load.waiting)
+        if not stopped and monotonic() - begin > self.samples[-1].seconds + 1:
+            self._look(monotonic() - begin)
+
+    def summary(self) -> Summary:
+        """What was found so far."""
+        judge, minutes = self.judge, self.samples[-1].seconds / 60
+        told = " ".join(filter(None, (conditions(), self._options.note)))
+        command = self._options.command
+        return Summary(
+            command, told, minutes, judge.counts, self.samples, self.latencies, judge.found, self.rates
+        )
 
     def _look(self, seconds: float) -> bool:
         """Take a sample; False when a process has ended."""
@@ -221,20 +247,6 @@ class Soak:
         self.judge.latencies.clear()
         self.judge.write("sample", **asdict(self.samples[-1]))
         return True
-
-
-def conditions() -> str:
-    """The machine, in words."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    git = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
-    return (
-        f"mobilevlm_ros {__version__} ({commit or 'no git'}), Python {platform.python_version()}; {model}, "
-        f"{os.cpu_count()} cores, {memory:.0f} GiB; niceness {os.nice(0)}; load average of the last 15 "
-        f"minutes {os.getloadavg()[2]:.1f}."
-    )
 
 
 def parse(args: list[str] | None) -> argparse.Namespace:
@@ -255,11 +267,16 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     add("--seed", type=int, default=500)
     add("-o", "--output", type=Path, default=Path("soak"), metavar="PREFIX")
     add("--note", default="", help="what else the page should say about the machine")
-    return parser.parse_args(args)
+    options = parser.parse_args(args)
+    given = sys.argv[1:] if args is None else args
+    options.command = shlex.join(["python", "benchmarks/reliability/soak.py", *given])
+    return options
 
 
 def main(args: list[str] | None = None) -> int:
     options = parse(args)
+    for number in SIGNALS:  # a job in the background begins with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         node, cameras = start(options, folder, stack)
@@ -267,19 +284,13 @@ def main(args: list[str] | None = None) -> int:
         soak = Soak(options, client, node, cameras)
         stack.callback(soak.judge.close)
         soak.warm_up()
-        rates = camera_rates(client, min(5.0, options.minutes * 6))
         soak.run()
+        if not soak.samples:
+            raise SystemExit("ended by a signal before the first question")
         (options.output.with_suffix(".node.log")).write_text(node.log(400))
-    told = " ".join(filter(None, (conditions(), options.note)))
-    command = shlex.join(
-        ["python", "benchmarks/reliability/soak.py", *(sys.argv[1:] if args is None else args)]
-    )
-    minutes = soak.samples[-1].seconds / 60
-    counts, found = soak.judge.counts, soak.judge.found
-    summary = Summary(command, told, minutes, counts, soak.samples, soak.latencies, found, rates)
-    options.output.with_suffix(".json").write_text(json.dumps(summary.figures(), indent=1) + "\n")
-    options.output.with_suffix(".md").write_text(summary.page(f"{options.output.name}.png"))
-    plot(soak.samples, options.output.with_suffix(".png"), f"soak, {minutes:.0f} minutes")
+        summary = soak.summary()
+        summary.write(options.output)
+        plot(options.output)
     print(summary.page(f"{options.output.name}.png"))
     return 1 if summary.faults else 0
 

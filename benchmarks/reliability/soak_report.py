@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What soak.py measures of the node's process, and how it is told: slopes, a plot, a page."""
+"""What soak.py measures of the node's process, and how it is told: slopes, a plot, a page.
+
+python benchmarks/reliability/soak_report.py PREFIX        # draw PREFIX.png of PREFIX.json, of a soak that runs too
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import platform
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mobilevlm_ros.version import __version__
 
 TICKS = os.sysconf("SC_CLK_TCK")
 FAULTS = ("unexplained", "wrong_header", "torn", "unexpected", "lost", "died")
@@ -102,6 +111,14 @@ class Summary:
             "samples": [vars(s) for s in self.samples],
         }
 
+    def write(self, prefix: Path) -> None:
+        """PREFIX.json and PREFIX.md, each replaced as a whole."""
+        texts = {".json": json.dumps(self.figures(), indent=1) + "\n", ".md": self.page(f"{prefix.name}.png")}
+        for suffix, text in texts.items():
+            beside = prefix.with_suffix(f"{suffix}.part")
+            beside.write_text(text)
+            beside.replace(prefix.with_suffix(suffix))
+
     def page(self, picture: str) -> str:
         """The figures in Markdown."""
         told, last = self.figures(), self.samples[-1]
@@ -111,6 +128,7 @@ class Summary:
         rows = [
             ("questions answered (any status)", f"{counts['answered']} of {counts['sent']} sent"),
             ("lost: no response at all", counts["lost"]),
+            ("on their way when the soak was ended by a signal", counts["cut off"]),
             ("processes that ended before the end", counts["died"]),
             ("header of another frame or camera", counts["wrong_header"]),
             ("answers that fit no frame the header could mean", counts["unexplained"]),
@@ -160,9 +178,28 @@ class Summary:
         return "\n".join(lines)
 
 
-def plot(samples: list[Sample], path: Path, title: str) -> None:
-    """Memory, threads and descriptors, latencies and load over time."""
+def conditions() -> str:
+    """The machine, in words."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(
+        git, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return (
+        f"mobilevlm_ros {__version__} ({commit or 'no git'}), Python {platform.python_version()}; {model}, "
+        f"{os.cpu_count()} cores, {memory:.0f} GiB; niceness {os.nice(0)}; load average of the last 15 "
+        f"minutes {os.getloadavg()[2]:.1f}."
+    )
+
+
+def plot(prefix: Path) -> None:
+    """PREFIX.png of PREFIX.json: memory, threads and descriptors, latencies and load over time."""
     import matplotlib
+
+    told = json.loads(prefix.with_suffix(".json").read_text())
+    samples = [Sample(**sample) for sample in told["samples"]]
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -193,6 +230,10 @@ def plot(samples: list[Sample], path: Path, title: str) -> None:
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
         axis.legend(loc="lower right")
-    figure.suptitle(title)
-    figure.savefig(path, dpi=100)
+    figure.suptitle(f"soak, {told['minutes']:.0f} minutes")
+    figure.savefig(prefix.with_suffix(".png"), dpi=100)
     pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    plot(Path(sys.argv[1]))

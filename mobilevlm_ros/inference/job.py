@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
@@ -53,9 +54,12 @@ class Job(Generic[T]):
     `future` gets the result or an exception: RequestCancelled, RequestTimeout, Busy (set aside for good by
     more urgent work), or whatever the work raised. Its callbacks run on the worker thread, or on the thread
     of the submission that took its place.
+
+    Once it has ended, nothing but the future is left of it: what was submitted often refers to the job, and
+    the two would hold a picture of megabytes together until Python's collector comes round.
     """
 
-    work: Work[T]
+    work: Work[T] | None
     priority: Priority
     source: str
     deadline: float | None
@@ -89,13 +93,25 @@ class Job(Generic[T]):
             return RequestCancelled("the request was cancelled before its answer was complete")
         return RequestTimeout("the request ran past its timeout: allow more time or ask for fewer tokens")
 
+    def begin(self) -> Generator[Any, None, T]:
+        """The work's steps, from now on."""
+        if self.steps is None:
+            assert self.work is not None  # it has not ended
+            self.steps, self.work = self.work(), None
+        return self.steps
+
     def close(self) -> None:
         """Let go of what the work holds: a held Future must not hold the KV cache too."""
-        if self.steps is not None:
-            self.steps.close()
-            self.steps = None
+        steps, self.steps = self.steps, None
+        self.work = self.on_step = None
+        if steps is not None:
+            steps.close()
 
     def end(self, error: BaseException) -> None:
-        """Close it, and give its future the error."""
+        """Close it, and give its future the error, whose traceback holds no variables any more."""
         self.close()
+        told: BaseException | None = error
+        while told is not None:
+            traceback.clear_frames(told.__traceback__)
+            told = told.__cause__ or told.__context__
         self.future.set_exception(error)

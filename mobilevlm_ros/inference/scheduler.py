@@ -156,17 +156,21 @@ class Scheduler:
         return max(greedy, key=lambda job: (held[job.source], job.order), default=None)
 
     def _loop(self) -> None:
-        while True:
+        going = True
+        while going:
             try:
-                job, over = self._next()
-                for lost in over:
-                    lost.end(lost.reason)
-                if job is not None:
-                    self._run(job)
-                elif not over:
-                    return
+                going = self._serve()
             except BaseException:  # of a future's callback; the thread serves everybody
                 logger.exception("the inference thread goes on after an error")
+
+    def _serve(self) -> bool:
+        """Run what is next; False to stop. While nothing is, nothing of what was before is held."""
+        job, over = self._next()
+        for lost in over:
+            lost.end(lost.reason)
+        if job is not None:
+            self._run(job)
+        return job is not None or bool(over)
 
     def _next(self) -> tuple[Job[Any] | None, list[Job[Any]]]:
         """Wait for something to do: the most urgent job, and those whose time is over; (None, []) to
@@ -203,14 +207,13 @@ class Scheduler:
     def _run(self, job: Job[Any]) -> None:
         """Step a job until it ends or something more urgent waits."""
         try:
-            if job.steps is None:
-                job.steps = job.work()
+            steps = job.begin()
             while True:
                 if job.cancelled or job.expired(self._clock()):
                     self._finished_turn(job)
                     job.end(job.reason)
                     return
-                value = self._step(job.steps)
+                value = self._step(steps)
                 if job.on_step is not None:
                     job.on_step(value)
                 if isinstance(value, Pause) and not value.until.done():

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+import contextlib
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Generator
 from concurrent.futures import Future
 from typing import Any
@@ -373,3 +376,65 @@ def test_less_urgent_work_is_not_set_aside_for_work_that_waits(scheduler: Schedu
     assert caption.future.result(LIMIT) == "c"
     until.set_result("compiled")
     assert waits.future.result(LIMIT) == "compiled"
+
+
+class Held:
+    """Stands for a picture that work refers to; the work refers to its own job too, as a request does."""
+
+    def __init__(self) -> None:
+        self.job: Any = None
+
+    def answers(self) -> Generator[str, None, str]:
+        yield "word"
+        return "answer"
+
+    def breaks(self) -> Generator[str, None, str]:
+        yield "word"
+        raise EngineError("broken")
+
+    def breaks_within(self) -> Generator[str, None, str]:
+        try:
+            return (yield from self.breaks())
+        except EngineError as error:
+            raise RuntimeError("more") from error
+
+    def goes_on(self) -> Generator[str, None, str]:
+        while True:
+            yield "word"
+
+    def on_step(self, _: str) -> None:
+        """Hear of a step."""
+
+
+@pytest.mark.parametrize(
+    "ending", ["answers", "breaks", "breaks_within", "cancelled", "late", "waiting", "evicted"]
+)
+def test_nothing_but_the_future_is_left_of_work_that_has_ended(scheduler: Scheduler, ending: str) -> None:
+    """Python's collector is off: what refers to itself would stay for hundreds of requests."""
+    gc.collect()
+    gc.disable()
+    try:
+        hold = Hold(scheduler)
+        held = Held()
+        held.job = scheduler.submit(
+            getattr(held, ending, held.goes_on),
+            priority=Priority.CAPTION,
+            timeout=0.0 if ending == "late" else None,
+            on_step=held.on_step,
+        )
+        future = held.job.future
+        if ending in ("cancelled", "waiting"):
+            scheduler.cancel(held.job)
+        if ending == "evicted":
+            more = [scheduler.submit(steps([], "q")) for _ in range(scheduler.capacity)]
+        hold.release()
+        with contextlib.suppress(Exception):
+            assert future.result(LIMIT) == "answer"
+        if ending == "evicted":
+            assert [job.future.result(LIMIT) for job in more] == ["q"] * scheduler.capacity
+        assert scheduler.submit(steps([], "last", 1)).future.result(LIMIT) == "last"  # it has gone on
+        gone = weakref.ref(held)
+        del held
+        assert gone() is None
+    finally:
+        gc.enable()

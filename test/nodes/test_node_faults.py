@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,22 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
+from fixtures.in_process import LIMIT, InProcess
 from mobilevlm_msgs.msg import MonitorState, Status
 from mobilevlm_msgs.srv import ReloadBundle
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from mobilevlm_ros.client import AskImageClient
 from mobilevlm_ros.errors import EngineError
 from mobilevlm_ros.nodes import mobilevlm_node, name_watch
 from mobilevlm_ros.nodes.services import reload_server
 from mobilevlm_ros.ros.images.messages import image_message
 
-LIMIT = 60.0
-PICTURE = np.full((16, 16, 3), 90, np.uint8)
 MONITORS = Path(__file__).parents[2] / "config" / "monitors.yaml"
 
 
@@ -63,46 +59,9 @@ class Breaks:
     steps_many = steps
 
 
-class InProcess:
-    """The node, spun by a thread of its own, and a client."""
-
-    def __init__(self, bundle: Path) -> None:
-        own = ["-r", "__ns:=/faulty"]  # other tests' nodes serve /ask_image
-        monitors = ["-p", f"monitors_file:={MONITORS}"]
-        rclpy.init(args=["--ros-args", *own, "-p", f"bundle:={bundle}", "-p", "threads:=1", *monitors])
-        self.node = mobilevlm_node.MobileVLMNode("faulty")
-        self.executor = SingleThreadedExecutor()
-        self.executor.add_node(self.node)
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.spin)
-        self.thread.start()
-        self.client = AskImageClient("/faulty/ask_image")
-
-    def spin(self) -> None:
-        while not self.stop.is_set():
-            self.executor.spin_once(timeout_sec=0.1)
-
-    @property
-    def model(self) -> Any:
-        return self.node.node_state.model
-
-    def status(self) -> Status:
-        asked: Status = self.client.ask("Is it?", image=PICTURE, max_tokens=4, timeout=LIMIT).status
-        return asked
-
-    def close(self) -> None:
-        self.client.close()
-        self.stop.set()
-        self.thread.join(LIMIT)
-        assert self.node.close(LIMIT)
-        self.executor.shutdown()
-        self.node.destroy_node()
-        rclpy.shutdown()
-
-
 @pytest.fixture(scope="module")
 def running(any_bundle: Path) -> Iterator[InProcess]:
-    made = InProcess(any_bundle)
+    made = InProcess(any_bundle, "faulty", monitors_file=MONITORS)
     yield made
     made.close()
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
-from mobilevlm_ros.errors import ImageError
+from mobilevlm_ros.errors import ImageError, MobileVLMError, without_frames
 from mobilevlm_ros.inference.types import Frame
 from mobilevlm_ros.nodes.cameras.image_buffer import StampedImage
 from mobilevlm_ros.ros.images.conversion import compressed_to_rgb, image_to_rgb
@@ -69,6 +69,8 @@ class FrameDecoder:
             raise ImageError(
                 f"a picture takes more than {DECODE_LIMIT:.0f} s to decode: publish smaller ones"
             ) from error
+        except MobileVLMError as error:  # remembered, and raised at each look at this image
+            raise without_frames(error)  # noqa: B904  else each raise would add its frames to it
         self._decoding = None  # what failed is remembered, so that it is not tried again
         return rgb
 

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-from mobilevlm_ros.errors import ContextOverflow, MobileVLMError, QuestionError
+from mobilevlm_ros.errors import ContextOverflow, MobileVLMError, QuestionError, without_frames
 from mobilevlm_ros.inference.assistant import Assistant
 from mobilevlm_ros.inference.monitoring.monitors import Monitor
 from mobilevlm_ros.inference.types import Answer, Frame
@@ -54,7 +54,7 @@ def evaluate(
             frame = camera.frame(max_age)
         except MobileVLMError as error:
             for evaluation in some:
-                evaluation.error = error
+                evaluation.error = without_frames(error)
     asked = [e for e in batch if e.error is None and frame is not e.before]
     if frame is None or not asked:
         return loaded.model_id
@@ -80,4 +80,4 @@ def _one_by_one(
         try:
             evaluation.answer = yield from assistant.steps(frame, evaluation.monitor.request)
         except (QuestionError, ContextOverflow) as error:
-            evaluation.error = error
+            evaluation.error = without_frames(error)

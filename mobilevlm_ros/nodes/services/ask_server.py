@@ -18,8 +18,9 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.task import Future
+from sensor_msgs.msg import CompressedImage, Image
 
-from mobilevlm_ros.errors import Busy, EngineError, MobileVLMError, RequestTimeout
+from mobilevlm_ros.errors import Busy, EngineError, MobileVLMError, RequestTimeout, without_frames
 from mobilevlm_ros.inference.job import Priority
 from mobilevlm_ros.inference.types import Answer, Frame
 from mobilevlm_ros.nodes.node_state import NodeState
@@ -151,6 +152,8 @@ class AskServer:
             goal.canceled()
         else:
             goal.abort()
+        # rclpy keeps the goal for as long as somebody may ask for its result: without the picture it carried.
+        goal.request.image, goal.request.compressed_image = Image(), CompressedImage()
         return result
 
     def _on_cancel(self, goal: Goal) -> CancelResponse:
@@ -202,8 +205,8 @@ class AskServer:
             pending = context.pending = PendingQuestion(question, model, context.arrival)
             outcome = await pending.answer(self._wake, progress)
         except Exception as error:  # becomes the status
-            outcome = error
             self._log(error)
+            outcome = without_frames(error)
         finally:
             context.pending = None
         fill(result, pending, outcome, context.arrival)

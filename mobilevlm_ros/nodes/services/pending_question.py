@@ -106,7 +106,7 @@ class PendingQuestion:
         self._on_progress = on_progress
         timeout = self.question.timeout
         remaining = None if timeout is None else max(0.0, timeout - (monotonic() - self.arrival))
-        self.job = self.model.scheduler.submit(
+        self.job = job = self.model.scheduler.submit(
             self._work,
             priority=Priority.QUESTION,
             source=self.question.source,
@@ -119,10 +119,12 @@ class PendingQuestion:
             done.set_result(None)
             wake()  # an executor that waits does not look at futures by itself
 
-        self.job.future.add_done_callback(finished)
-        await done
-        answer: Answer = self.job.future.result()
-        return answer
+        job.future.add_done_callback(finished)
+        try:
+            await done
+            return job.future.result()
+        finally:
+            self.job = None
 
     def cancel(self) -> None:
         """Stop at the next token."""

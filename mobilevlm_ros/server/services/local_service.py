@@ -110,7 +110,10 @@ class LocalService:
                 yield piece
         finally:
             self._scheduler.cancel(job)
-        answer = job.future.result()
+        try:
+            answer = job.future.result()
+        finally:
+            del job  # it holds the error, whose traceback holds this frame and its picture
         total = monotonic() - arrival
         self._metrics.question(answer, total)
         yield Reply(
