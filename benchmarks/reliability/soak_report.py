@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What soak.py measures of the node's process, and how it is told: slopes, a plot, a page.
 
-python benchmarks/reliability/soak_report.py PREFIX        # draw PREFIX.png of PREFIX.json, of a soak that runs too
+python benchmarks/reliability/soak_report.py PREFIX    # draws PREFIX.png of PREFIX.json
 """
 
 from __future__ import annotations
