@@ -16,6 +16,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from mobilevlm_ros.errors import ConfigurationError, MobileVLMError, contained
 from mobilevlm_ros.inference.monitoring.monitors import Monitor
+from mobilevlm_ros.nodes.bond import Bond
 from mobilevlm_ros.nodes.bundle_watch import BundleWatch
 from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.nodes.live_settings import LiveParameters, read_settings
@@ -98,6 +99,7 @@ class MobileVLMNode(LifecycleNode):
         self._reloader = Reloader(self, self.node_state, self._on_swapped)
         self._periodic: PeriodicPublishers | None = None
         self._ticker: Any = None
+        self._bond = Bond(self, 0.0)
         self._pulses: list[Any] = []  # timers that run while the node is active
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
@@ -117,10 +119,12 @@ class MobileVLMNode(LifecycleNode):
             if wrong := self._declared.problems():
                 raise Refused(Status.NOT_ACTIVE, "; ".join(wrong))
             self._read_monitors()
+            self._bond = Bond(self, self.get_parameter("bond_heartbeat_period").value)
             self._memory.open()
             loaded = load_bundle(read_settings(self))
         except BaseException as error:
             self._memory.close()
+            self._bond.close()
             return self._refuse("configured", contained(error))
         model = ModelManager(loaded, self.get_parameter("queue_size").value)
         self.node_state.model = model
@@ -158,6 +162,7 @@ class MobileVLMNode(LifecycleNode):
             self._ticker = self.create_timer(STANDING_TICK, self._tick, clock=self._steady)
             self._pulses.append(self._ticker)
         self.node_state.status = Status(code=Status.OK)
+        self._bond.start()
         self.get_logger().info("active: ask on " + self.resolve_service_name("ask_image"))
         return super().on_activate(state)
 
@@ -237,6 +242,7 @@ class MobileVLMNode(LifecycleNode):
             self.destroy_timer(timer)
         self._pulses = []
         self._ticker = None
+        self._bond.stop()
         if self._periodic is not None:
             self._periodic.stop(reason)
         self.ask_server.cancel_all()
@@ -249,6 +255,7 @@ class MobileVLMNode(LifecycleNode):
         if self._periodic is not None:
             self._periodic.close(reason)
             self._periodic = None
+        self._bond.close()
         self._memory.close()
         if self.node_state.model is not None:
             self.node_state.model.close()

@@ -283,6 +283,13 @@ SPECS = (
         check=_seconds("hang_timeout", 1.0, "0"),
     ),
     Spec(
+        "bond_heartbeat_period",
+        0.0,
+        "Seconds between heartbeats for nav2's lifecycle manager; 0 = none. Needs the package bond.",
+        bounds=(0.0, 1.0),
+        check=_seconds("bond_heartbeat_period", 0.01, "0"),
+    ),
+    Spec(
         "allowed_paths",
         [""],
         "Directories of the files (and bundles) that may be named over the graph, besides those that the "
