@@ -39,7 +39,7 @@ from sensor_msgs.msg import Image
 from soak_judge import Judge
 from soak_load import Draw, Load, plain
 from soak_report import Sample, Summary, conditions, measure, plot
-from soak_scenes import HEIGHT, MONITORS, WIDTH, Reel
+from soak_scenes import HEIGHT, MONITORS, WIDTH, YES_NO, Reel
 from std_msgs.msg import String
 
 from mobilevlm_ros.client import AskImageClient
@@ -181,11 +181,10 @@ class Soak:
         are counted.
         """
         for name in CAMERAS:
-            response = self._client.ask(
-                "Is it?", camera=name, choices=["yes", "no"], timeout=120.0, wait_for_frame=60.0
-            )
-            if not response.status.ok:
-                raise SystemExit(f"{response.status.message}\n{self._node.log(30)}")
+            asked = {"camera": name, "choices": list(YES_NO), "timeout": 120.0, "wait_for_frame": 60.0}
+            tries = (self._client.ask("Is it?", **asked) for _ in range(5))  # a busy machine takes minutes
+            if not any(response.status.ok for response in tries):
+                raise SystemExit(f"no answer about camera {name!r}\n{self._node.log(30)}")
         self._client.node.create_subscription(Caption, "/mobilevlm/captions", self.judge.caption, 50)
         self._client.node.create_subscription(MonitorState, "/mobilevlm/monitors", self.judge.monitor, 200)
         end = monotonic() + 60
