@@ -70,6 +70,10 @@ def slope(samples: list[Sample], of: str, begin: float = 0.5) -> float:
         return float("nan")
     x, y = np.array([s.seconds for s in kept]), np.array([getattr(s, of) for s in kept])
     first, second = np.triu_indices(len(kept), 1)
+    apart = x[second] > x[first]
+    first, second = first[apart], second[apart]
+    if not len(first):
+        return float("nan")
     return float(np.median((y[second] - y[first]) / (x[second] - x[first])) * 3600)
 
 
@@ -213,18 +217,13 @@ def plot(prefix: Path) -> None:
     axes[1].plot(minutes, [s.descriptors for s in samples], label="descriptors")
     for of in ("p50", "p95"):
         known = [(m, getattr(s, of)) for m, s in zip(minutes, samples) if getattr(s, of) is not None]
-        axes[2].plot(*zip(*known), label=of)
+        axes[2].plot([m for m, _ in known], [value for _, value in known], label=of)
     axes[2].set_ylabel("s")
-    pairs = list(pairwise(samples))
-    spans = [b.seconds - a.seconds for a, b in pairs]
-    axes[3].plot(
-        minutes[1:], [(b.cpu - a.cpu) / t for (a, b), t in zip(pairs, spans)], label="processor, cores"
-    )
-    axes[3].plot(
-        minutes[1:],
-        [(b.answered - a.answered) / t for (a, b), t in zip(pairs, spans)],
-        label="answers per second",
-    )
+    pairs = [(a, b) for a, b in pairwise(samples) if b.seconds > a.seconds]
+    ends = [b.seconds / 60 for _, b in pairs]
+    for label, of in (("processor, cores", "cpu"), ("answers per second", "answered")):
+        rates = [(getattr(b, of) - getattr(a, of)) / (b.seconds - a.seconds) for a, b in pairs]
+        axes[3].plot(ends, rates, label=label)
     axes[3].set_xlabel("minutes")
     for axis in axes:
         axis.set_ylim(bottom=0)

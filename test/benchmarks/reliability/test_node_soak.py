@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from time import time_ns
@@ -16,11 +19,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "reliability"))
 
+import soak
 from mobilevlm_msgs.msg import MonitorState, Status
 from mobilevlm_msgs.srv import AskImage
 from soak_judge import Judge
 from soak_load import Asked, Draw
-from soak_report import Sample, slope
+from soak_report import Sample, plot, slope
 from soak_scenes import EXISTENCE, Reel, seen
 
 from mobilevlm_ros.ros.stamps import to_message
@@ -124,3 +128,54 @@ def test_the_slope_is_that_of_the_late_samples_and_not_of_an_odd_one() -> None:
     samples = [sample(minute) for minute in range(61)]
     assert slope(samples, "private") == pytest.approx(1.0, abs=0.01)
     assert slope(samples, "threads") == 0.0
+
+
+@pytest.mark.parametrize("number", soak.SIGNALS)
+def test_a_signal_ends_a_soak_early_with_what_it_found(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its questions are not waited for, and the node, which Ctrl-C ended too, is no fault."""
+    monkeypatch.setattr(soak, "CHECKPOINT", 0.0)
+
+    class Quiet(soak.Soak):
+        def __init__(self) -> None:
+            self._options = argparse.Namespace(
+                minutes=60.0, questions=1e6, output=tmp_path / "soak", note="", command="soak"
+            )
+            self._client, self._draw, self.judge, self._load = self, self, self, self
+            self.counts: Counter[str] = Counter()
+            self.waiting: set[int] = set()
+            self.samples, self.latencies, self.found, self.rates = [], [0.1], [], {}
+            self._period, self._spins = 0.0, 0
+
+        def spin(self, seconds: float) -> None:
+            self._spins += 1
+            if self._spins == 5:
+                os.kill(os.getpid(), number)
+
+        def wait(self, rate: float) -> float:
+            return 0.0
+
+        def draw(self) -> int:
+            return len(self.waiting)
+
+        def send(self, asked: int) -> None:
+            self.waiting.add(asked)
+
+        def _look(self, seconds: float) -> bool:
+            self.samples.append(Sample(60.0, 90.0, 80.0, 5, 5, 0.0, 3, None, None))
+            return True
+
+    before = [signal.getsignal(each) for each in soak.SIGNALS]
+    quiet = Quiet()
+    try:
+        quiet.run()
+    finally:
+        for each, handler in zip(soak.SIGNALS, before):
+            signal.signal(each, handler)
+    assert quiet._spins == 5 and quiet.counts == {"sent": 5, "cut off": 5}
+    assert (tmp_path / "soak.json").exists()  # a checkpoint
+    quiet.summary().write(tmp_path / "soak")
+    plot(tmp_path / "soak")  # the samples are of one moment, as after the machine stood still
+    assert "ended by a signal | 5 |" in (tmp_path / "soak.md").read_text()
+    assert (tmp_path / "soak.png").stat().st_size > 10_000
