@@ -11,17 +11,17 @@ NAME is a function below.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-RESULTS = ROOT / "benchmarks" / "results"
+from result_tables import results, row, table  # noqa: E402
+
 FIGURES: dict[str, Callable[[], str]] = {}
 _MARK = re.compile(r"(<!-- figure: (\w+) -->)(.*?)(<!-- /figure -->)", re.DOTALL)
 
@@ -30,48 +30,6 @@ def figure(function: Callable[[], str]) -> Callable[[], str]:
     """Registers what makes a figure."""
     FIGURES[function.__name__] = function
     return function
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table, with the line breaks around it that let it stand between two marks."""
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
-    text = "\n".join(
-        "|" + "|".join(f" {cell} " if cell != "---" else cell for cell in line) + "|" for line in lines
-    )
-    return f"\n\n{text}\n\n"
-
-
-def results(name: str) -> Any:
-    """A results file: what its JSON says, or the tables of its Markdown, each a list of rows by column."""
-    text = (RESULTS / name).read_text(encoding="utf-8")
-    return json.loads(text) if name.endswith(".json") else markdown_tables(text)
-
-
-def markdown_tables(text: str) -> list[list[dict[str, str]]]:
-    """The tables of a page."""
-    tables: list[list[dict[str, str]]] = []
-    head: list[str] | None = None
-    for line in text.splitlines():
-        cells = (
-            [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else None
-        )
-        if cells is None:
-            head = None
-        elif head is None:
-            head = cells
-            tables.append([])
-        elif not set(line) <= set("|-: "):
-            tables[-1].append(dict(zip(head, cells)))
-    return tables
-
-
-def row(tables: list[list[dict[str, str]]], column: str, **values: str) -> dict[str, str]:
-    """The last row with these values that has this column. Raises KeyError where there is none."""
-    found = [r for t in tables for r in t if column in r and all(r.get(k) == v for k, v in values.items())]
-    if not found:
-        raise KeyError(f"no row with {values} and a column {column!r}")
-    return found[-1]
 
 
 @figure

@@ -18,7 +18,8 @@ from mobilevlm_ros.checkpoints.checkpoint import expected_shapes
 from mobilevlm_ros.checkpoints.output import CHECKPOINT, METADATA, writing_tensors
 from mobilevlm_ros.errors import CheckpointOutputError
 from mobilevlm_ros.files.atomic_directory import new_directory
-from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig, VisionConfig
+from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig
+from mobilevlm_ros.model.vision_config import VisionConfig
 from mobilevlm_ros.processing.tokenizer import TOKENIZER
 
 _SHARD_BYTES = 512 << 20

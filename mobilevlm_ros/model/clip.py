@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilevlm_ros.model.config import VisionConfig
+from mobilevlm_ros.model.vision_config import VisionConfig
 
 
 class Embeddings(nn.Module):

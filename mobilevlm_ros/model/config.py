@@ -3,34 +3,21 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mobilevlm_ros.errors import CheckpointError
-from mobilevlm_ros.files.hub_cache import find_clip_directory
 from mobilevlm_ros.files.json_fields import Json, build, naming, read_json, require
+from mobilevlm_ros.files.kinds import COUNT, OBJECT, WHOLE, kind_of
 from mobilevlm_ros.model.other_models import ADAPTER_FILES as ADAPTER_FILES
 from mobilevlm_ros.model.other_models import check_adapters, check_head_size, check_kind
 from mobilevlm_ros.model.rope_config import rope_factor, rope_parameters
-
-logger = logging.getLogger(__name__)
+from mobilevlm_ros.model.vision_config import VisionConfig as VisionConfig
+from mobilevlm_ros.model.vision_config import clip_geometry
 
 LDPV2_GRID = 12
 """LDPv2 always pools to 12 x 12 tokens, whatever comes in."""
-
-
-# What a CLIP config.json means when it leaves a key out (transformers' CLIPVisionConfig).
-_CLIP_DEFAULTS = {
-    "hidden_size": 768,
-    "image_size": 224,
-    "patch_size": 32,
-    "intermediate_size": 3072,
-    "num_attention_heads": 12,
-    "num_hidden_layers": 12,
-}
 
 
 def _eos(value: object, vocab_size: int) -> tuple[int, ...]:
@@ -39,48 +26,10 @@ def _eos(value: object, vocab_size: int) -> tuple[int, ...]:
         return (2,)
     ids = value if isinstance(value, list) else [value]
     require(
-        bool(ids) and all(type(i) is int and 0 <= i < vocab_size for i in ids),
+        bool(ids) and all(COUNT.fits(i) and i < vocab_size for i in ids),
         f"eos_token_id is {str(value)[:80]}; expected token ids below {vocab_size}",
     )
     return tuple(dict.fromkeys(ids))
-
-
-@dataclass(frozen=True)
-class VisionConfig:
-    """A CLIP vision transformer. Defaults: openai/clip-vit-large-patch14-336, the tower of every release."""
-
-    hidden_size: int = 1024
-    image_size: int = 336
-    patch_size: int = 14
-    intermediate_size: int = 4096
-    num_attention_heads: int = 16
-    num_hidden_layers: int = 24
-    layer_norm_eps: float = 1e-5
-    hidden_act: str = "quick_gelu"
-
-    @classmethod
-    def from_json(cls, data: Json, source: str) -> VisionConfig:
-        """From a CLIP config.json, nested (`vision_config`) or flat. Raises CheckpointError with `source`."""
-        return build(cls, {**_CLIP_DEFAULTS, **data.get("vision_config", data)}, source)
-
-    def __post_init__(self) -> None:
-        require(
-            self.image_size % self.patch_size == 0,
-            f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}",
-        )
-        require(
-            self.hidden_size % self.num_attention_heads == 0,
-            "hidden_size is no multiple of num_attention_heads (vision tower)",
-        )
-        require(
-            self.hidden_act in ("quick_gelu", "gelu"),
-            f"unknown vision activation {self.hidden_act!r}; known: quick_gelu, gelu",
-        )
-
-    @property
-    def grid(self) -> int:
-        """Patches along one side of the image."""
-        return self.image_size // self.patch_size
 
 
 @dataclass(frozen=True)
@@ -175,7 +124,7 @@ class MobileVLMConfig:
         if generation.is_file():  # transformers' generate() takes the end tokens from there
             ends = read_json(generation).get("eos_token_id")
             data = data if ends is None else {**data, "eos_token_id": ends}
-        vision = None if isinstance(data.get("vision_config"), dict) else _clip_geometry(directory, data)
+        vision = None if OBJECT.fits(data.get("vision_config")) else clip_geometry(directory, data)
         return cls.from_json(data, source=str(directory / "config.json"), vision=vision)
 
     @classmethod
@@ -187,8 +136,10 @@ class MobileVLMConfig:
             f"{source}: mm_use_im_start_end is not supported; no released MobileVLM has it",
         )
         layer = data.get("mm_vision_select_layer", -2)
-        require(isinstance(layer, int), f"{source}: mm_vision_select_layer is {layer!r}; expected an int")
-        own = isinstance(data.get("vision_config"), dict)
+        require(
+            WHOLE.fits(layer), f"{source}: mm_vision_select_layer is {kind_of(layer)}; expected {WHOLE.name}"
+        )
+        own = OBJECT.fits(data.get("vision_config"))
         if own:
             vision = VisionConfig.from_json(data, f"{source} (vision_config)")
         language = LanguageConfig.from_json(data, source)
@@ -287,18 +238,3 @@ class MobileVLMConfig:
         if self.own_vision:
             data["vision_config"] = asdict(self.vision)
         return data
-
-
-def _clip_geometry(directory: Path, data: Json) -> VisionConfig | None:
-    """The tower's geometry from the CLIP directory that a config.json names, if that is at hand."""
-    clip = find_clip_directory(directory, data.get("mm_vision_tower"))
-    if clip is None:
-        return None
-    try:
-        return VisionConfig.from_json(read_json(clip / "config.json"), str(clip / "config.json"))
-    except CheckpointError as error:
-        if "v2" not in str(data.get("mm_projector_type")):
-            raise
-        # The tower is the checkpoint's own: a damaged neighbour does not decide. Its tensors are checked.
-        logger.warning("passed over: %s", error)
-        return None

@@ -15,8 +15,9 @@ from mobilevlm_ros.checkpoints.hub import locate
 from mobilevlm_ros.checkpoints.tensor_reader import CheckpointReader
 from mobilevlm_ros.errors import CheckpointError, RecipeError
 from mobilevlm_ros.files.json_fields import read_json
-from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig, VisionConfig
+from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig
 from mobilevlm_ros.model.mobilevlm import MobileVLM
+from mobilevlm_ros.model.vision_config import VisionConfig
 from mobilevlm_ros.processing.tokenizer import TOKENIZER, Tokenizer
 from mobilevlm_ros.training.objective import LanguageModel
 from mobilevlm_ros.training.recipe import Recipe

@@ -13,8 +13,9 @@ from mobilevlm_ros.checkpoints import checkpoint
 from mobilevlm_ros.checkpoints.checkpoint import load, open_checkpoint, save
 from mobilevlm_ros.checkpoints.tensor_reader import LAYOUTS
 from mobilevlm_ros.errors import CheckpointError
-from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig, VisionConfig
+from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig
 from mobilevlm_ros.model.mobilevlm import MobileVLM
+from mobilevlm_ros.model.vision_config import VisionConfig
 
 TOWER = "model.vision_tower.vision_tower.vision_model."
 POST = [TOWER + "post_layernorm.weight", TOWER + "post_layernorm.bias"]

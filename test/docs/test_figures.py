@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 import figures  # noqa: E402
+import result_tables  # noqa: E402
 
 
 def test_no_page_has_drifted() -> None:
@@ -36,8 +37,8 @@ def test_a_wrong_number_is_put_right(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tables_of_a_results_page_are_read() -> None:
-    tables = figures.markdown_tables("a\n\n| x | y |\n|---|---|\n| 1 | two |\n\n| z |\n|---|\n| 3 |\n")
+    tables = result_tables.markdown_tables("a\n\n| x | y |\n|---|---|\n| 1 | two |\n\n| z |\n|---|\n| 3 |\n")
     assert tables == [[{"x": "1", "y": "two"}], [{"z": "3"}]]
-    assert figures.row(tables, "y", x="1")["y"] == "two"
+    assert result_tables.row(tables, "y", x="1")["y"] == "two"
     with pytest.raises(KeyError, match="no row"):
-        figures.row(tables, "y", x="2")
+        result_tables.row(tables, "y", x="2")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mobilevlm_ros.engine.manifest import Manifest
 from mobilevlm_ros.errors import CheckpointError
-from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig, VisionConfig
+from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig
+from mobilevlm_ros.model.vision_config import VisionConfig
 
 # What the released 3B files say, lit-gpt leftovers included.
 RELEASED_3B = {

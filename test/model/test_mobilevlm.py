@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from mobilevlm_ros.errors import QuestionError
-from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig, VisionConfig
+from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig
 from mobilevlm_ros.model.mobilevlm import MobileVLM
+from mobilevlm_ros.model.vision_config import VisionConfig
 from mobilevlm_ros.processing.tokenizer import IMAGE_TOKEN
 
 MODELS = [("tiny-ldpnet", "v1.npz"), ("tiny-ldpnetv2", "v2.npz")]

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from mobilevlm_ros.checkpoints.checkpoint import expected_shapes
-from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig, VisionConfig
+from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 from mobilevlm_ros.model.projector import SqueezeExcitation, build_projector
+from mobilevlm_ros.model.vision_config import VisionConfig
 
 TINY = LanguageConfig(64, 32, 48, 1, 4, 4)
 

@@ -11,7 +11,6 @@ from mobilevlm_msgs.msg import Status
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 
 from mobilevlm_ros.errors import Busy, ImageError
 from mobilevlm_ros.inference.types import Frame
@@ -107,7 +106,7 @@ class Camera:
         """Take what arrived, and listen where something is published."""
         with self._lock:
             self._take()
-            self._topic.follow(self._max_age())
+            self._topic.follow()
             self._clocks.refresh()
 
     def close(self) -> None:
@@ -139,7 +138,7 @@ class Camera:
         where all is well. `max_age` as in `trouble`.
         """
         with self._lock:
-            candidates = self._candidates()
+            candidates = self._history.candidates()
             if not candidates:
                 return self._nothing()
             newest, mixed = candidates[0], self._history.order.mixed(time.monotonic())
@@ -158,7 +157,8 @@ class Camera:
             at_ns: instant in nanoseconds of the node's clock; None = now.
         """
         with self._lock:
-            return min((self._clocks.age(kept, at_ns).seconds for kept in self._candidates()), default=None)
+            candidates = self._history.candidates()
+            return min((self._clocks.age(kept, at_ns).seconds for kept in candidates), default=None)
 
     def frame(self, max_age: float, at_ns: int | None = None) -> Frame:
         """The newest frame, converted. Arguments and errors as for `newest` and `converted`."""
@@ -177,7 +177,7 @@ class Camera:
         """
         with self._lock:
             self._take()
-            candidates = self._candidates()
+            candidates = self._history.candidates()
             if not candidates:
                 raise Refused(Status.NO_FRAME, f"{self.label} has delivered no image: {self._nothing()}")
             fresh = next((kept for kept in candidates if self._clocks.age(kept, at_ns).within(max_age)), None)
@@ -242,7 +242,7 @@ class Camera:
             self.counters.invalid += 1
             raise ImageError(f"{self.topic}: {error}") from error
         with self._lock:
-            self._decoder.keep_only(self._candidates())
+            self._decoder.keep_only(self._history.candidates())
         return frame
 
     def _record(self) -> None:
@@ -257,29 +257,17 @@ class Camera:
             self.counters.taken += 1
 
     def _add(self, sample: Sample) -> None:
-        stamp_ns = to_nanoseconds(sample.message.header.stamp)
+        message, told = sample.message, to_nanoseconds(sample.message.header.stamp)
         # A publisher that fills no stamps gets the time of arrival, as near as we know it.
-        time_ns = stamp_ns or self._clocks.now_ns() or time.time_ns()
-        kept = StampedImage(
-            sample.message, time_ns, sample.arrived, bool(stamp_ns), sample.latched, self._run
-        )
+        stamp_ns = told or self._clocks.now_ns() or time.time_ns()
+        kept = StampedImage(message, stamp_ns, sample.arrived, bool(told), sample.latched, self._run)
         before = self._history.latest
         if self._history.add(kept, self._topic.offered > 1) is Step.JUMP and before is not None:
             self._run += 1
             kept.run = self._run
             back = f"went back by {span((before.stamp_ns - kept.stamp_ns) * 1e-9)}"
             self._say(f"the stamps of {self.label} {back}, as when a bag loops or a simulation")
-        self._decoder.keep_only(self._candidates())
-
-    def _candidates(self) -> list[StampedImage]:
-        """Frames that a question may be about, the best first: the one with the latest stamp, and the one
-        that arrived last."""
-        found = [self._history.latest, self._history.newest]
-        return [kept for kept in dict.fromkeys(found) if kept is not None]
-
-    def _max_age(self) -> float:
-        """The node's, seconds; what is silent for longer is of no use to a question."""
-        return float(self._node.get_parameter_or("max_age", Parameter("max_age", value=3.0)).value)
+        self._decoder.keep_only(self._history.candidates())
 
     def _forget(self) -> None:
         self._history.clear()
@@ -289,8 +277,7 @@ class Camera:
         """The clock was set back (a bag loops) or replaced: what we have belongs to another time."""
         with self._lock:
             known = self._history.latest is not None
-            for _sample in self._topic.take():
-                pass  # it waited in the middleware since before
+            list(self._topic.take())  # it waited in the middleware since before
             self._forget()
             self._run += 1
         if known:

@@ -85,6 +85,12 @@ class ImageBuffer:
             self.latest = kept
         return step
 
+    def candidates(self) -> list[StampedImage]:
+        """Images that a question may be about, the best first: the one with the latest stamp, and the one
+        that arrived last."""
+        found = [self.latest, self.newest]
+        return [kept for kept in dict.fromkeys(found) if kept is not None]
+
     def nearest(self, stamp_ns: int) -> StampedImage | None:
         """The image whose stamp is nearest, the later of two equally near; None when there is none at all."""
         held = [*self._kept, *([self.latest] if self.latest is not None else [])]

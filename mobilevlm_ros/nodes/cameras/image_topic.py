@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from time import monotonic
 
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -87,12 +88,12 @@ class ImageTopic:
         if self._reader is not None:
             yield from self._reader.take()
 
-    def follow(self, max_age: float = SILENCE) -> None:
+    def follow(self) -> None:
         """Listen to the topic where something is published; to the other one when too little arrives.
 
-        Args:
-            max_age: of pictures, seconds: a longer silence is too little (negative = any age will do).
+        A silence longer than the node's max_age is too little: no question may be about what came before.
         """
+        max_age = float(self._node.get_parameter_or("max_age", Parameter("max_age", value=SILENCE)).value)
         if self._reader is not None:
             self._reader.poll_events()
         offers = {kind: self._offers(kind) for kind in self._names}
