@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mobilevlm_ros.files.json_fields import Json, build, naming, read_json, require
-from mobilevlm_ros.files.kinds import COUNT, OBJECT, WHOLE, kind_of
+from mobilevlm_ros.files.kinds import COUNT, OBJECT, WHOLE
 from mobilevlm_ros.model.other_models import ADAPTER_FILES as ADAPTER_FILES
 from mobilevlm_ros.model.other_models import check_adapters, check_head_size, check_kind
 from mobilevlm_ros.model.rope_config import rope_factor, rope_parameters
@@ -136,9 +136,7 @@ class MobileVLMConfig:
             f"{source}: mm_use_im_start_end is not supported; no released MobileVLM has it",
         )
         layer = data.get("mm_vision_select_layer", -2)
-        require(
-            WHOLE.fits(layer), f"{source}: mm_vision_select_layer is {kind_of(layer)}; expected {WHOLE.name}"
-        )
+        require(WHOLE.fits(layer), f"{source}: mm_vision_select_layer is {layer!r}; expected {WHOLE.name}")
         own = OBJECT.fits(data.get("vision_config"))
         if own:
             vision = VisionConfig.from_json(data, f"{source} (vision_config)")
