@@ -20,7 +20,7 @@ LDPV2_GRID = 12
 """LDPv2 always pools to 12 x 12 tokens, whatever comes in."""
 
 
-def _eos(value: object, vocab_size: int) -> tuple[int, ...]:
+def _eos(value: Any, vocab_size: int) -> tuple[int, ...]:
     """An id or a list of ids, as transformers allows; LLaMA's </s> where there is none."""
     if value is None:
         return (2,)
