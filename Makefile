@@ -41,7 +41,7 @@ camera: setup ## the simulated camera alone; SEED=n
 ask: setup ## ask the running node: make ask Q="Is there a person?"
 ask: export QUESTION = $(value Q)
 ask:
-	@$(if $(value Q),$(BIN)/mobilevlm_client "$$QUESTION",echo 'ask what? make ask Q="Is there a person?"'; exit 2)
+	@$(if $(value Q),$(BIN)/mobilevlm_client --wait-for-node 2 "$$QUESTION",echo 'ask what? make ask Q="Is there a person?"'; exit 2)
 
 test: ## everything CI checks: ruff, mypy, import-linter, bandit, pytest; ROS=jazzy for the other distribution, ARGS="-k name"
 	@$(SETUP) test $(ROS) $(VENV)

@@ -34,6 +34,9 @@ from mobilevlm_ros.client.printing import Typewriter
 from mobilevlm_ros.errors import MobileVLMError, OptionError
 from mobilevlm_ros.ros.images.messages import octets
 
+SOON = 1.0
+"""Seconds after which somebody who waits for a node is told so."""
+
 
 def ask_node(
     question: str,
@@ -70,8 +73,11 @@ def ask_node(
         return 0 if response.status.ok else 1
     failed = False
     with AskImageClient(f"{prefix}ask_image", args) as client:
-        if not client.wait_for_node(_patience(options)):
-            raise client.missing(_patience(options))
+        patience = _patience(options)
+        if not client.wait_for_node(min(SOON, patience)):
+            _tell_waiting(patience)
+            if patience <= SOON or not client.wait_for_node(patience - SOON):
+                raise client.missing(patience)
         for name, image in sent or [("", None)]:
             response = client.ask(question, **fields, image=image)
             print(_printed(response, options, name if len(sent) > 1 else ""), flush=True)
@@ -85,6 +91,12 @@ def _streams(options: argparse.Namespace) -> bool:
         return bool(options.stream) and not options.json
     withheld = options.abstain_threshold > 0
     return not (options.json or options.choices or withheld or options.camera == "*")
+
+
+def _tell_waiting(patience: float) -> None:
+    """To stderr, so that nobody wonders; where the error follows at once, it says all."""
+    if patience > SOON:
+        print(f"no node yet; waiting up to {patience:g} s (--wait-for-node) ...", file=sys.stderr, flush=True)
 
 
 def _patience(options: argparse.Namespace) -> float:
@@ -123,8 +135,10 @@ async def _stream(
 ) -> Any:
     """Print the answer to stdout as it grows; the result."""
     async with AsyncAskImageClient(action, args) as client:
-        if not await client.wait_for_node(patience):
-            raise client.missing(patience)
+        if not await client.wait_for_node(min(SOON, patience)):
+            _tell_waiting(patience)
+            if patience <= SOON or not await client.wait_for_node(patience - SOON):
+                raise client.missing(patience)
         stream = client.stream(question, **fields)
         typewriter, camera = Typewriter(), ""
         try:

@@ -8,12 +8,16 @@ import json
 import sys
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mobilevlm_ros.commands import options
 
 if TYPE_CHECKING:
     from mobilevlm_ros.export.quantization.calibration_set import CalibrationSet
+
+
+LEAST_EQUAL = 0.9
+"""Share of answers that quantisation should leave as they were; below, `build` warns."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -175,6 +179,32 @@ def _build_merged(args: argparse.Namespace) -> int:
         return main(argparse.Namespace(**{**vars(args), "checkpoint": merged, "base": None}))
 
 
+def quality_warning(quality: dict[str, Any], args: argparse.Namespace) -> str:
+    """What to try where fewer than `LEAST_EQUAL` of the answers are the checkpoint's; else empty.
+
+    Args:
+        quality: as `BundleQuality.to_json` gives it; empty where nothing was measured.
+        args: what the bundle was built with.
+    """
+    from mobilevlm_ros.export.quality.comparison import LEAST_COSINE
+
+    if not quality or quality["equal"] >= LEAST_EQUAL * quality["samples"]:
+        return ""
+    tries = []
+    if quality["image_cosine"] < LEAST_COSINE:
+        tries.append("--vision fp16")
+    if args.bits < 8:
+        if args.quantize != "gptq":
+            tries.append("--quantize gptq --calibration PICTURES")
+        tries += ["--matrix-bits '*.down_proj=8'", "--bits 8"]
+    if args.accuracy_level == 4:
+        tries.append("--accuracy-level 0")
+    if quality["samples"] < 64:
+        tries.append("--quality 64, which tells more")
+    found = f"{quality['equal']} of {quality['samples']} answers are the checkpoint's in 32-bit floats"
+    return f"{found}, fewer than {LEAST_EQUAL:.0%}" + (f": try {'; or '.join(tries)}" if tries else "")
+
+
 def main(args: argparse.Namespace) -> int:
     """Builds; prints where, how large and how long."""
     from tqdm import tqdm
@@ -218,6 +248,8 @@ def main(args: argparse.Namespace) -> int:
             progress=progress,
         )
     seconds = perf_counter() - started
+    if warning := quality_warning(bundle.manifest.quality or {}, args):
+        print(f"mobilevlm: warning: {warning}", file=sys.stderr)
     size = sum(entry["bytes"] for entry in bundle.manifest.files.values())
     if args.json:
         result = {
