@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class ProbabilityPlot:
         curves.times.append((record.bag_time_ns - self._start) / _SECOND)
         curves.states.append(record.state)
         if record.probability is not None:
-            values = {"raised": record.probability}
+            values = {"probability": record.probability}
         else:
             values = record.probabilities or {"confidence": record.confidence}
         for name, value in values.items():
@@ -89,14 +89,28 @@ class ProbabilityPlot:
 
 def _draw(axis: Any, title: str, curves: _Curves) -> None:
     for name, values in curves.values.items():
-        axis.plot(curves.times[: len(values)], values, ".-", label=name, linewidth=1, markersize=3)
-    raised = [state == "raised" for state in curves.states]
-    if any(raised):
-        axis.fill_between(
-            curves.times, 0, 1, where=raised, step="post", alpha=0.15, color="C3", label="state"
-        )
+        # Steps: nothing is known between two frames, least of all a slope.
+        line = {"drawstyle": "steps-post", "linewidth": 1, "marker": ".", "markersize": 4}
+        axis.plot(curves.times[: len(values)], values, label=name, **line)
+    label = "raised"
+    for start, end in _raised_spans(curves.times, curves.states):
+        axis.axvspan(start, end, alpha=0.15, color="C3", linewidth=0, label=label)
+        label = "_"  # one entry in the legend
     axis.set_title(title, fontsize=9, loc="left")
     axis.set_ylim(-0.03, 1.03)
     axis.set_ylabel("probability")
     axis.grid(alpha=0.3)
-    axis.legend(loc="upper right", fontsize=8)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+
+
+def _raised_spans(times: Sequence[float], states: Sequence[str]) -> list[tuple[float, float]]:
+    """(start, end), seconds, of each time in which a monitor is raised: it is until the next frame."""
+    spans: list[tuple[float, float]] = []
+    for now, state, until in zip(times, states, [*times[1:], *times[-1:]]):
+        if state != "raised":
+            continue
+        if spans and spans[-1][1] == now:
+            spans[-1] = (spans[-1][0], until)
+        else:
+            spans.append((now, until))
+    return spans

@@ -95,10 +95,11 @@ class AnnotatedImages:
             seconds = monotonic() - exchange.at
             max_age = self._node.get_parameter("max_age").value
             faded = 0 <= max_age < seconds
-            reply = f"{exchange.reply} ({exchange.confidence:.2f}) {_ago(seconds)}"
-            top += [Line(exchange.question, DIM if faded else GREY), Line(reply, DIM if faded else BLUE)]
+            about = f"({exchange.confidence:.2f}) {_ago(seconds)}"
+            top.append(Line(exchange.question, DIM if faded else GREY))
+            top.append(Line(exchange.reply, DIM if faded else BLUE, end=about))
         caption = self._captioner.latest(frame.camera)
-        bottom = [] if caption is None else [Line(_caption(frame, *caption))]
+        bottom = [] if caption is None else [_caption(frame, *caption)]
         lamps = [lamp_of(watch) for watch in self._monitors.watches if watch.camera.name == frame.camera]
         return image_message(overlay(frame.image, top, bottom, lamps), header_of(frame))
 
@@ -115,8 +116,8 @@ def lamp_of(watch: Watch) -> Lamp:
     return Lamp(label, _COLORS[watch.state], watch.state is not State.UNKNOWN)
 
 
-def _caption(frame: Frame, about: Frame, answer: Answer) -> str:
+def _caption(frame: Frame, about: Frame, answer: Answer) -> Line:
     """The caption, and how much older than the picture it is."""
-    text = f"{answer.text} ({answer.confidence:.2f})"
     seconds = (frame.stamp_ns - about.stamp_ns) * 1e-9
-    return text if abs(seconds) < _SAME_TIME else f"{text} {seconds:.1f} s ago"
+    age = "" if abs(seconds) < _SAME_TIME else f" {seconds:.1f} s ago"
+    return Line(answer.text, end=f"({answer.confidence:.2f}){age}")

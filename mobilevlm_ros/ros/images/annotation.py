@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 import cv2
@@ -28,6 +29,18 @@ INK: Color = (24, 26, 30)
 DIM: Color = (112, 116, 122)
 
 _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf")
+_MORE_FONTS = (
+    "NotoSansCJK-Regular.ttc",
+    "DroidSansFallbackFull.ttf",
+    "wqy-microhei.ttc",
+    "NotoSansArabic-Regular.ttf",
+    "NotoSansDevanagari-Regular.ttf",
+    "NotoEmoji-Regular.ttf",
+    "Symbola_hint.ttf",
+    "unifont.otf",
+)
+"""For letters that the first font has not, where the system has one of them (fonts-noto-cjk and the like)."""
+_NO_LETTER = "\U0010ffff"  # never assigned: a font shows its sign for a missing letter
 _SHADE = 0.72  # how much a band darkens the picture under it
 _SMALLEST = 0.5  # scale; smaller letters of this font cannot be read
 _SHARE = 0.45  # of the picture's height that a band covers at most
@@ -35,11 +48,14 @@ _SHARE = 0.45  # of the picture's height that a band covers at most
 
 @dataclass(frozen=True)
 class Line:
-    """A line of text in RGB; `mark` True or False puts a green tick or a red cross before it."""
+    """A line of text in RGB; `mark` True or False puts a green tick or a red cross before it. `end` follows
+    the text, and stays where a long text is cut.
+    """
 
     text: str
     color: Color = WHITE
     mark: bool | None = None
+    end: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +79,7 @@ def overlay(
     most = max(1, int(_SHARE * height - 16 * scale) // _line_height(scale))
     rows = _rows(lamps, width, scale)[:most]
     for lines, above, at_bottom in ((top, rows, False), (bottom, [], True)):
-        wrapped = _cut(_wrap(lines, width, scale), max(0 if above else 1, most - len(above)))
+        wrapped = _fit(lines, width, scale, max(0 if above else 1, most - len(above)))
         count = len(above) + len(wrapped)
         tall = min(height, _height(count, scale)) if count else 0
         if tall < 1:
@@ -81,7 +97,7 @@ def transcript(image: U8, lines: Sequence[Line]) -> U8:
     """RGB u8[H + h, W, 3]: the picture with the lines on a panel below it."""
     width = image.shape[1]
     scale = _scale(width)
-    wrapped = _wrap(lines, width, scale)
+    wrapped = [row for line in lines for row in _wrap(line, width, scale)]
     panel = np.full((_height(len(wrapped), scale), width, 3), INK, np.uint8)
     _write(panel, wrapped, scale)
     return np.concatenate((image, panel))
@@ -114,6 +130,36 @@ def _font(scale: float) -> Any:
         return ImageFont.load_default()
 
 
+@lru_cache(maxsize=64)
+def _more_font(name: str, scale: float) -> Any:
+    """A font for letters that others have not; None where the system has it not."""
+    try:
+        return ImageFont.truetype(name, max(8, round(24 * scale)))
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _font_of(letter: str, scale: float) -> Any:
+    """The first font that has a letter, or the first of all."""
+    first = _font(scale)
+    if letter.isascii() or not isinstance(first, ImageFont.FreeTypeFont):
+        return first
+    fonts = (first, *(_more_font(name, scale) for name in _MORE_FONTS))
+    return next((font for font in fonts if font is not None and _has(font, letter)), first)
+
+
+def _has(font: Any, letter: str) -> bool:
+    found, sign = font.getmask(letter), font.getmask(_NO_LETTER)
+    return letter.isspace() or found.size != sign.size or bytes(found) != bytes(sign)
+
+
+def _runs(text: str, scale: float) -> Iterator[tuple[str, Any]]:
+    """The text in parts, each with the font that has its letters."""
+    for font, letters in groupby(text, lambda letter: _font_of(letter, scale)):
+        yield "".join(letters), font
+
+
 def _plain(text: str) -> str:
     """One line; a question mark shows where something stood that cannot be printed."""
     return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
@@ -125,7 +171,10 @@ def _put(canvas: U8, text: str, at: tuple[int, int], color: Color, scale: float)
     picture = PIL.Image.fromarray(canvas)
     draw = PIL.ImageDraw.Draw(picture)
     if isinstance(font, ImageFont.FreeTypeFont):
-        draw.text(at, text, fill=color, font=font, anchor="ls")
+        left = float(at[0])
+        for part, its_font in _runs(text, scale):
+            draw.text((left, at[1]), part, fill=color, font=its_font, anchor="ls")
+            left += its_font.getlength(part)
     else:
         draw.text((at[0], at[1] - 11), _latin(text), fill=color, font=font)
     canvas[:] = np.asarray(picture)
@@ -148,30 +197,41 @@ def _pieces(text: str, room: int, scale: float) -> list[str]:
     return pieces
 
 
-def _wrap(lines: Sequence[Line], width: int, scale: float) -> list[Line]:
-    """Lines no wider than the picture; words that do not fit alone are cut by its edge."""
-    room = width - round(24 * scale)
+def _wrap(line: Line, width: int, scale: float) -> list[Line]:
+    """A line in rows no wider than the picture; words that do not fit alone are cut by its edge."""
     result: list[Line] = []
-    for line in lines:
-        start, current = len(result), ""
-        indent = _indent(scale) if line.mark is not None else 0
-        for word in _pieces(line.text, max(1, room - indent), scale):
-            longer = f"{current} {word}" if current else word
-            if current and _text_width(longer, scale) > room - indent:
-                result.append(Line(current, line.color, line.mark if len(result) == start else None))
-                current = word
-            else:
-                current = longer
-        result.append(Line(current, line.color, line.mark if len(result) == start else None))
-    return result
+    current, room = "", _room(line, width, scale)
+    for word in _pieces(f"{line.text[:1900]} {line.end}" if line.end else line.text, room, scale):
+        longer = f"{current} {word}" if current else word
+        if current and _text_width(longer, scale) > room:
+            result.append(Line(current, line.color, None if result else line.mark))
+            current = word
+        else:
+            current = longer
+    return [*result, Line(current, line.color, None if result else line.mark)]
 
 
-def _cut(lines: list[Line], most: int) -> list[Line]:
-    """At most so many lines; dots show that something was left out."""
-    if len(lines) <= most:
-        return lines
-    kept = lines[:most]
-    return [*kept[:-1], Line(f"{kept[-1].text[:-3]}...", kept[-1].color, kept[-1].mark)] if kept else []
+def _room(line: Line, width: int, scale: float) -> int:
+    indent = _indent(scale) if line.mark is not None else 0
+    return max(1, width - round(24 * scale) - indent)
+
+
+def _fit(lines: Sequence[Line], width: int, scale: float, most: int) -> list[Line]:
+    """The lines in at most so many rows: the longest are cut first, and dots show it."""
+    wrapped = [_wrap(line, width, scale) for line in lines]
+    keep = [len(rows) for rows in wrapped]
+    while sum(keep) > most and max(keep, default=0) > 1:
+        keep[keep.index(max(keep))] -= 1
+    result: list[Line] = []
+    for line, rows, count in zip(lines, wrapped, keep):
+        if count < len(rows):
+            end = f"... {line.end}".rstrip()
+            text, room = rows[count - 1].text, _room(line, width, scale)
+            while text and _text_width(text + end, scale) > room:
+                text = text[:-1]
+            rows = [*rows[: count - 1], Line(text + end, line.color, rows[count - 1].mark)]
+        result += rows
+    return result[:most]
 
 
 def _rows(lamps: Sequence[Lamp], width: int, scale: float) -> list[list[tuple[int, Lamp]]]:
@@ -202,7 +262,9 @@ def _light(canvas: U8, row: Sequence[tuple[int, Lamp]], index: int, scale: float
 
 def _text_width(text: str, scale: float) -> int:
     font = _font(scale)
-    return int(font.getlength(text if isinstance(font, ImageFont.FreeTypeFont) else _latin(text)))
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        return int(font.getlength(_latin(text)))
+    return int(sum(its_font.getlength(part) for part, its_font in _runs(text, scale)))
 
 
 def _thickness(scale: float) -> int:

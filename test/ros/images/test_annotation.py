@@ -73,3 +73,32 @@ def test_letters_of_other_alphabets_are_drawn_and_not_question_marks() -> None:
 
 def test_a_text_without_spaces_is_wrapped() -> None:
     assert transcript(PICTURE, [Line("x" * 400)]).shape[0] > transcript(PICTURE, [Line("x")]).shape[0] + 60
+
+
+@pytest.mark.parametrize("size", [(240, 320), (480, 640), (720, 1280)])
+def test_of_a_long_answer_confidence_and_age_stay(size: tuple[int, int]) -> None:
+    picture = np.full((*size, 3), 90, np.uint8)
+
+    def drawn(question: str, answer: str, end: str) -> np.ndarray:
+        return overlay(picture, [Line("front"), Line(question), Line(answer, end=end)])
+
+    long = "a word " * 1000
+    assert (drawn("Is it?", long, "(0.41) 3 s ago") != drawn("Is it?", long, "(0.97) 3 s ago")).any()
+    assert (drawn(long, "yes", "(0.41)") != drawn(long, "no", "(0.41)")).any(), "no question hides its answer"
+    assert (drawn("Is it?", long, "(0.41)")[size[0] // 2 :] == 90).all()
+
+
+def test_a_letter_that_the_first_font_has_not_is_drawn_with_another() -> None:
+    """Where the system has a font with Chinese letters: two of them look different, which signs for a
+    missing letter do not."""
+    from PIL import ImageFont
+
+    try:
+        ImageFont.truetype("NotoSansCJK-Regular.ttc", 20)
+    except OSError:
+        try:
+            ImageFont.truetype("DroidSansFallbackFull.ttf", 20)
+        except OSError:
+            pytest.skip("no font with Chinese letters (apt install fonts-noto-cjk)")
+    picture = np.zeros((360, 640, 3), np.uint8)
+    assert (overlay(picture, [Line("门")]) != overlay(picture, [Line("人")])).any()
