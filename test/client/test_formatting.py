@@ -23,12 +23,29 @@ HEADER = Header(stamp=Time(sec=5, nanosec=500_000_000), frame_id="optical")
 
 
 def all_messages() -> list[type]:
-    """Each message of ours, and each part of a service or action that a client receives."""
+    """Each message of ours, and each part of a service or action."""
     kinds = [kind for kind in vars(msg).values() if isinstance(kind, type)]
-    kinds += [kind.Response for kind in vars(srv).values() if hasattr(kind, "Response")]
+    for kind in vars(srv).values():
+        kinds += [kind.Request, kind.Response] if hasattr(kind, "Response") else []
     for kind in vars(action).values():
-        kinds += [kind.Result, kind.Feedback] if hasattr(kind, "Result") else []
+        kinds += [kind.Goal, kind.Result, kind.Feedback] if hasattr(kind, "Result") else []
     return kinds
+
+
+def test_no_message_is_forgotten() -> None:
+    names = {kind.__name__ for kind in all_messages()}
+    assert {"SearchMemory_Response", "MemoryMatch", "TokenLogprob", "AskImage_Goal"} <= names
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [k for k in all_messages() if "status" in k.get_fields_and_field_types()],
+    ids=lambda k: k.__name__,
+)
+def test_every_status_says_whether_it_is_ok(kind: Any) -> None:
+    assert not kind().status.ok, "what nobody filled in is no success"
+    assert kind(status=Status(code=Status.OK)).status.ok
+    assert not kind(status=Status(code=Status.BUSY)).status.ok
 
 
 @pytest.mark.parametrize("kind", all_messages(), ids=lambda kind: kind.__name__)
