@@ -54,7 +54,7 @@ def test_every_message_becomes_json_without_losing_a_field(kind: Any) -> None:
     json.dumps(told, allow_nan=False)
     replaced = {"header": "frame_id", "status": "status", "choices": "choice_probabilities"}
     for field in kind.get_fields_and_field_types():
-        assert replaced.get(field, field) in told, field
+        assert {field, replaced.get(field, field)} & told.keys(), field
 
 
 def test_a_response_says_its_status_stamp_and_odds() -> None:
