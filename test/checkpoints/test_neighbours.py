@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -109,7 +110,7 @@ def test_the_cache_is_found_wherever_the_environment_puts_it(
     # What the library makes of the environment when it is imported.
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "where" / below))
     if not installed:
-        monkeypatch.setattr(hub_cache, "_library", lambda: None)
+        monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     repository = tmp_path / "where" / below / "models--robots--tiny"
     snapshot = repository / "snapshots" / COMMIT
@@ -129,7 +130,7 @@ def test_no_name_of_a_tower_is_an_untyped_error(
     v2: Path, monkeypatch: pytest.MonkeyPatch, name: str, installed: bool
 ) -> None:
     if not installed:
-        monkeypatch.setattr(hub_cache, "_library", lambda: None)
+        monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert hub_cache.find_clip_directory(v2, name) in (None, v2 / name)
     configure(v2, mm_vision_tower=name)
     with suppress(CheckpointError):

@@ -46,7 +46,7 @@ def build(library: Library, recipe: Recipe, timing_cache: Path | None = None) ->
     except TypeError as error:  # what the bindings raise when there is no usable GPU
         hint = f"Is the GPU free, and its driver new enough? ({error})"
         raise library.fail("start its builder", hint) from error
-    network = builder.create_network(_network_flags(library))
+    network = builder.create_network(network_flags(library))
     _parse(library, network, recipe.onnx)
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace)
@@ -61,7 +61,7 @@ def build(library: Library, recipe: Recipe, timing_cache: Path | None = None) ->
         config.add_optimization_profile(profile)
     _read_timing(config, timing_cache)
     if library.version >= (10, 0):
-        config.progress_monitor = _make_monitor(trt, recipe.onnx.name)
+        config.progress_monitor = progress_monitor(trt, recipe.onnx.name)
     logger.info(
         "building a TensorRT %s plan of %s; this takes minutes, once per machine",
         library.version_text,
@@ -79,7 +79,7 @@ def build(library: Library, recipe: Recipe, timing_cache: Path | None = None) ->
     return bytes(plan)
 
 
-def _network_flags(library: Library) -> int:
+def network_flags(library: Library) -> int:
     """8: explicit batch must be asked for. 10: so must strong typing. 11: both are the only way."""
     flags = library.trt.NetworkDefinitionCreationFlag
     if library.version >= (11, 0):
@@ -140,7 +140,7 @@ def _write_timing(config: api.IBuilderConfig, path: Path | None) -> None:
         logger.warning("the timing cache %s cannot be written: %s", path, error)
 
 
-def _make_monitor(trt: Any, name: str) -> Any:
+def progress_monitor(trt: Any, name: str) -> Any:
     """An IProgressMonitor that logs a line every few seconds."""
 
     class Monitor(trt.IProgressMonitor):

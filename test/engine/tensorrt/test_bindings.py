@@ -57,7 +57,7 @@ def _chain(node: ast.AST) -> str:
     if not isinstance(node, ast.Name):
         return ""
     names.insert(0, node.id)
-    if names[0] == "flags":  # builder._network_flags
+    if names[0] == "flags":  # builder.network_flags
         return ".".join(["NetworkDefinitionCreationFlag", *names[1:]])
     if "trt" not in names[:2]:
         return ""
@@ -146,11 +146,11 @@ for work in (
         assert "could not start" in str(error), error
     else:
         raise AssertionError("a Builder without a GPU")
-flags = builder._network_flags(library)
+flags = builder.network_flags(library)
 assert flags == {8: 1, 10: 2, 11: 0}[library.version[0]], flags
 assert library.typed == (library.version[0] >= 10)
 if library.typed:
-    monitor = builder._make_monitor(trt, "x.onnx")
+    monitor = builder.progress_monitor(trt, "x.onnx")
     assert isinstance(monitor, trt.IProgressMonitor)
     monitor.phase_start("a", None, 3)
     assert monitor.step_complete("a", 1) is True

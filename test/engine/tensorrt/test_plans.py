@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilevlm_ros.engine.cuda.device import Gpu
-from mobilevlm_ros.engine.tensorrt.plans import FOLDER, Key, PlanCache, _unpack
+from mobilevlm_ros.engine.tensorrt.plans import FOLDER, Key, PlanCache
 
 ORIN = Gpu("Orin", (8, 7))
 KEY = Key.of("ab12", "10.3.0", ORIN, "typed", {"x": 1})
@@ -51,33 +51,40 @@ def test_a_plan_made_for_something_else_is_not_taken(tmp_path, change, caplog):
     assert "was made for something else (Orin, TensorRT 10.3.0): building it again" in caplog.text
 
 
-@given(st.data())
-def test_any_damage_is_found(data):
-    cache_file = _stored()
-    position = data.draw(st.integers(0, len(cache_file) - 1))
-    damage = data.draw(
-        st.sampled_from([cache_file[:position], cache_file[:position] + b"\0" + cache_file[position + 2 :]])
-    )
-    plan, trouble = _unpack(damage, KEY)
-    assert (plan is None) == bool(trouble)
-    assert damage == cache_file or plan is None
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A cache that holds the plan, and the file's content."""
+    cache = PlanCache(tmp_path_factory.mktemp("plans"))
+    cache.store("v.onnx", KEY, PLAN)
+    return cache, cache.path("v.onnx", KEY).read_bytes()
 
 
-@given(st.binary(max_size=200))
-def test_foreign_bytes_are_no_plan(content):
-    for prefix in (b"", b"mobilevlm_ros plan 1\n"):
-        plan, trouble = _unpack(prefix + content, KEY)
-        assert plan is None and trouble
+def test_any_damage_is_found(stored):
+    cache, content = stored
+
+    @given(st.data())
+    def damaged(data):
+        position = data.draw(st.integers(0, len(content) - 1))
+        damage = data.draw(
+            st.sampled_from([content[:position], content[:position] + b"\0" + content[position + 2 :]])
+        )
+        cache.path("v.onnx", KEY).write_bytes(damage)
+        assert cache.load("v.onnx", KEY) == (PLAN if damage == content else None)
+        assert cache.get("v.onnx", KEY, lambda: PLAN) == PLAN
+
+    damaged()
 
 
-def _stored() -> bytes:
-    import tempfile
-    from pathlib import Path
+def test_foreign_bytes_are_no_plan(stored):
+    cache, _ = stored
 
-    with tempfile.TemporaryDirectory() as folder:
-        cache = PlanCache(Path(folder))
-        cache.store("v.onnx", KEY, PLAN)
-        return cache.path("v.onnx", KEY).read_bytes()
+    @given(st.binary(max_size=200))
+    def foreign(content):
+        for prefix in (b"", b"mobilevlm_ros plan 1\n"):
+            cache.path("v.onnx", KEY).write_bytes(prefix + content)
+            assert cache.load("v.onnx", KEY) is None
+
+    foreign()
 
 
 def test_a_folder_that_cannot_be_written_costs_a_line_only(tmp_path, caplog):
