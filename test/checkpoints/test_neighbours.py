@@ -118,10 +118,13 @@ def test_the_cache_is_found_wherever_the_environment_puts_it(
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(COMMIT)
     monkeypatch.chdir(tmp_path)
-    assert locate("robots/tiny") == snapshot
-    assert locate("robots/tiny", COMMIT) == snapshot
-    with pytest.raises(CheckpointError):
-        locate("robots/none")
+    assert hub_cache.cached_snapshot("robots/tiny") == snapshot
+    assert hub_cache.cached_snapshot("robots/tiny", COMMIT) == snapshot
+    assert hub_cache.cached_snapshot("robots/none") is None
+    if installed:
+        assert locate("robots/tiny") == locate("robots/tiny", COMMIT) == snapshot
+        with pytest.raises(CheckpointError):
+            locate("robots/none")
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "\udcff", "..", "/", "a/../b", "/dev/zero", "~"])
