@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from hostile_files import NANO, configs, ggufs, manifests, tokenizers, weights, yaml_of
 from hostile_mutations import VALUES, as_json, changed_bytes, changed_text
+from hostile_node import ros_messages
 from PIL import Image as Picture
 
 
@@ -274,4 +275,5 @@ ENTRIES = (
     Entry("weights", "safetensors and .bin files", weights),
     Entry("tokenizers", "tokenizer.model", tokenizers),
     Entry("requests", "HTTP requests", requests, threads=True),
+    Entry("ros messages", "serialised messages to the cameras of a live node", ros_messages, threads=True),
 )
