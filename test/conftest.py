@@ -31,7 +31,7 @@ if importlib.util.find_spec("hypothesis"):
     settings.load_profile("no-deadline")
 
 # Fixtures that several folders share. What needs no ROS, or no torch, is tested without them.
-pytest_plugins = ["fixtures.graph"]
+pytest_plugins = ["fixtures.graph", "fixtures.disks"]
 TORCH_FIXTURES = ["fixtures.checkpoints", "fixtures.engines"]
 if TORCH := importlib.util.find_spec("torch") is not None:
     pytest_plugins += TORCH_FIXTURES

@@ -17,7 +17,7 @@ from typing import Any
 
 from mobilevlm_ros.engine.bundle import MANIFEST, Bundle
 from mobilevlm_ros.errors import CheckpointError
-from mobilevlm_ros.files.atomic import write_file
+from mobilevlm_ros.files.atomic import make_directory, write_file
 from mobilevlm_ros.files.json_fields import read_json
 from mobilevlm_ros.files.user_cache import user_cache
 
@@ -44,7 +44,7 @@ def tuned_threads(bundle: Bundle) -> int:
 def keep_threads(bundle: Bundle, threads: int, measured: dict[str, Any]) -> Path:
     """Writes what was measured, beside what is known of other bundles. Raises OutputError."""
     path = tuning_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     entry = {"model": bundle.manifest.name, "threads": threads, "measured": measured}
     text = json.dumps({**_read(), _key(bundle): entry}, indent=1, sort_keys=True) + "\n"
     write_file(path, text.encode(), overwrite=True)

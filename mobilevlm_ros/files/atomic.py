@@ -115,6 +115,14 @@ def write_file(
         part.write_bytes(content)
 
 
+def make_directory(path: Path, error: Error = OutputError) -> None:
+    """Makes a directory and those above it, where they are missing. Raises `error`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise cannot_write(path, problem, error) from problem
+
+
 def remove_file(path: Path) -> None:
     """Removes a file of ours, or the link to it, if it is there; never a directory. Raises OSError."""
     with suppress(FileNotFoundError):

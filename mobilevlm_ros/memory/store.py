@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from mobilevlm_ros.errors import MemoryFileError
+from mobilevlm_ros.memory.database_file import LOCK_WAIT, address, remedy
 from mobilevlm_ros.memory.record import Record
 from mobilevlm_ros.memory.vectors import TextVectors
 
@@ -26,9 +27,6 @@ VERSION = 1
 
 APPLICATION_ID = 0x4D564C4D
 """'MVLM': tells this file from other SQLite files (SQLite, PRAGMA application_id)."""
-
-LOCK_WAIT = 5.0
-"""Seconds that a writer waits for another one."""
 
 _AT_ONCE = 500
 """Records that are forgotten in one transaction: nobody waits long for it, and the log stays small."""
@@ -82,9 +80,8 @@ class MemoryStore:
         if path.is_dir() or not path.parent.is_dir():
             raise MemoryFileError(f"{path} cannot be a memory: name a file in a directory that exists")
         with self.named():
-            mode = "rwc" if writable else "ro"
             self.connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={mode}",
+                address(path, writable),
                 uri=True,
                 timeout=LOCK_WAIT,
                 isolation_level=None,
@@ -146,7 +143,7 @@ class MemoryStore:
         try:
             yield
         except sqlite3.Error as error:
-            raise MemoryFileError(f"memory {self.path}: {error}; {_remedy(str(error))}") from error
+            raise MemoryFileError(f"memory {self.path}: {error}; {remedy(str(error))}") from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -287,17 +284,3 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(part):
             yield part
             part = ""
-
-
-def _remedy(reason: str) -> str:
-    if "locked" in reason or "busy" in reason:
-        return (
-            f"another job has been writing it for {LOCK_WAIT:.0f} s: wait for that one, or name another file"
-        )
-    if "not a database" in reason or "malformed" in reason:
-        return "it is another kind of file, or damaged: name another one, or make it with `mobilevlm index`"
-    if "full" in reason:
-        return "free space there, then run it again: what was committed stays"
-    if "readonly" in reason or "unable to open" in reason:
-        return "allow reading and writing it and its directory, or name another file"
-    return "if it is damaged, make it again with `mobilevlm index`"

@@ -104,7 +104,7 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return paths
 
 
-@pytest.mark.parametrize("place", ["below a file", "where nothing can be made"])
+@pytest.mark.parametrize("place", ["below a file", "where nothing can be made", "on a read-only disk"])
 @pytest.mark.parametrize(("verb", "option"), COMMANDS.keys() - {(v, "out") for v in LIKE_POPE})
 def test_it_is_found_out_before_the_work(
     verb: str,
@@ -113,6 +113,7 @@ def test_it_is_found_out_before_the_work(
     there: dict[str, Path],
     tiny_checkpoint: Path,
     tmp_path: Path,
+    read_only_directory: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -122,7 +123,8 @@ def test_it_is_found_out_before_the_work(
     monkeypatch.setattr(onnxruntime, "InferenceSession", long_work)
     monkeypatch.setattr(torch.nn.Module, "__call__", long_work)
     (tmp_path / "file").write_text("mine")
-    at = tmp_path / "file" / "out" if place == "below a file" else Path("/proc/nothing/out")
+    places = {"below a file": tmp_path / "file", "on a read-only disk": read_only_directory}
+    at = places.get(place, Path("/proc/nothing")) / "out"
     command = [word.format(at=at, tiny=tiny_checkpoint, **there) for word in COMMANDS[verb, option].split()]
     assert main(command) == 1
     said = capsys.readouterr().err.splitlines()

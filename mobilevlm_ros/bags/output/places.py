@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mobilevlm_ros.bags.reading.bag import SUFFIXES
 from mobilevlm_ros.errors import OutputError
-from mobilevlm_ros.files.atomic import check_place
+from mobilevlm_ros.files.atomic import check_place, make_directory
 
 _FILES = (".jsonl", ".json", ".db3", ".bag", ".png")
 """Endings of outputs that somebody may expect and that are not made: no directories' names."""
@@ -40,7 +40,7 @@ def outputs(paths: Iterable[Path], output: Path, suffix: str) -> dict[Path, Path
             raise OutputError(f"two recordings are called {name!r}: give each its own command and output")
         found[path] = target
     check_place(next(iter(found.values())), parents=True)
-    output.mkdir(parents=True, exist_ok=True)
+    make_directory(output)
     return _beside(found)
 
 

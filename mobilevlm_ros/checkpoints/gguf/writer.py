@@ -27,7 +27,7 @@ from mobilevlm_ros.checkpoints.gguf.tensor_names import (
 from mobilevlm_ros.checkpoints.gguf.tokenizer import describe_tokenizer
 from mobilevlm_ros.checkpoints.hub import locate
 from mobilevlm_ros.errors import CheckpointError, CheckpointOutputError
-from mobilevlm_ros.files.atomic import check_file, check_place, new_file
+from mobilevlm_ros.files.atomic import check_file, check_place, make_directory, new_file
 from mobilevlm_ros.model.config import LanguageConfig, MobileVLMConfig
 from mobilevlm_ros.processing.image import IMAGE_MEAN, IMAGE_STD
 from mobilevlm_ros.processing.tokenizer import TOKENIZER
@@ -76,7 +76,7 @@ def export_gguf(
     total = len(language) + len(vision)
     paths = [out / f"{name}-{type_name}.gguf", out / f"mmproj-{name}-f16.gguf"]
     check_place(paths[0], parents=True, error=CheckpointOutputError)
-    out.mkdir(parents=True, exist_ok=True)
+    make_directory(out, CheckpointOutputError)
     for path in paths:
         check_file(path, overwrite=overwrite, error=CheckpointOutputError)
     with _writer(paths[0], "llama", overwrite) as writer:

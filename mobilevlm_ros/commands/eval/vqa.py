@@ -120,8 +120,9 @@ def _write(folder: Path, told: dict[str, Any], marked: list[Marked]) -> None:
     from mobilevlm_ros.evaluation.exam.pages import abstention_plot, contact_sheet
     from mobilevlm_ros.evaluation.exam.score import scored
     from mobilevlm_ros.evaluation.runner.journal import write_whole
+    from mobilevlm_ros.files.atomic import make_directory
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_directory(folder)
     lines = [
         json.dumps(
             {

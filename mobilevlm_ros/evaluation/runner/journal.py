@@ -15,7 +15,7 @@ from typing import Any
 from mobilevlm_ros.errors import EvaluationError
 from mobilevlm_ros.evaluation.benchmarks.scoring.answers import read_answers
 from mobilevlm_ros.evaluation.benchmarks.types import AnswerRow, Benchmark, Dataset, Question
-from mobilevlm_ros.files.atomic import write_file
+from mobilevlm_ros.files.atomic import make_directory, write_file
 from mobilevlm_ros.files.json_fields import read_json
 
 IDENTITY = "run.json"
@@ -46,13 +46,13 @@ class Journal:
         shard: part of the file's name; '' for a run in one piece.
 
     Use as a context manager: it holds the file's lock. Raises EvaluationError when the folder is another
-    run's, or another process writes.
+    run's, or another process writes; OutputError when it cannot be made.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any], shard: str = "") -> None:
         self.folder = folder
         self.path = folder / f"journal{f'-{shard}' if shard else ''}.jsonl"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_directory(folder)
         known = folder / IDENTITY
         if known.is_file():
             _check_identity(known, identity)

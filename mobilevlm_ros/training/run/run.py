@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 from mobilevlm_ros.checkpoints.checkpoint import save
 from mobilevlm_ros.checkpoints.output import write_torch_file
-from mobilevlm_ros.errors import MobileVLMError, OutputError, RecipeError, TrainingError
-from mobilevlm_ros.files.atomic import check_place, write_file
+from mobilevlm_ros.errors import MobileVLMError, RecipeError, TrainingError
+from mobilevlm_ros.files.atomic import check_place, make_directory, write_file
 from mobilevlm_ros.files.json_fields import read_json, write_json
 from mobilevlm_ros.files.kinds import COUNT
 from mobilevlm_ros.model.config import MobileVLMConfig
@@ -207,10 +207,7 @@ def _share_batches(recipe: Recipe, batches: int, processes: int) -> Recipe:
 
 
 def _write_run(run: Path, recipe: Recipe, start: Start, processes: Processes) -> None:
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the run folder {run} cannot be made: {error}; name another") from error
+    make_directory(run)
     write_file(run / RECIPE, yaml.safe_dump(recipe.to_dict(), sort_keys=False).encode())
     about = {
         "command": sys.argv,
