@@ -99,7 +99,8 @@ def demo_truth() -> str:
 
 
 _ENGINES = {
-    "ours block 32": "ours, blocks of 32 (default)",
+    "ours, default": "ours, default (blocks of 64, output layer 8 bits)",
+    "ours block 32": "ours, blocks of 32",
     "ours block 128": "ours, blocks of 128",
     "ours block 128, spinning": "ours, blocks of 128, spinning",
     "ours block 128, int8 prefill": "ours, blocks of 128, `--prefill int8`",

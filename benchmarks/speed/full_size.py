@@ -41,9 +41,10 @@ print(json.dumps({"load": loaded, "first": parts[0], "second": parts[1], "tokens
 
 BUILDS: dict[str, tuple[str, ...]] = {
     "default": (),
-    "fp16": ("--vision", "fp16", "--quality", "0"),
-    "int8": ("--vision", "int8", "--quality", "0"),
-    "gptq": ("--quantize", "gptq", "--samples", "16", "--vision", "int8", "--quality", "0"),
+    "rtn": ("--quantize", "rtn"),
+    "fp16": ("--quantize", "rtn", "--vision", "fp16", "--quality", "0"),
+    "int8": ("--quantize", "rtn", "--vision", "int8", "--quality", "0"),
+    "gptq": ("--vision", "int8", "--quality", "0"),
 }
 """Names of bundles, and the options of `mobilevlm build`."""
 CLI = ("-m", "mobilevlm_ros.cli")
@@ -106,7 +107,7 @@ def main() -> None:
     cpu = next((s for s in Path("/proc/cpuinfo").read_text().splitlines() if s.startswith("model name")), "")
     print(
         f"`{shlex.join(['python', *sys.argv])}` on {cpu.partition(':')[2].strip()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}. Random weights; 4-bit language model in blocks of 32.\n\n"
+        f"Python {platform.python_version()}. Random weights.\n\n"
         f"{HEADERS[args.step]}\n{'|---' * (HEADERS[args.step].count('|') - 1)}|",
         flush=True,
     )

@@ -272,7 +272,13 @@ def _method(calibration: CalibrationSet | None, samples: int) -> dict[str, Any]:
     if calibration is None:
         return {"method": "rtn"}
     pictures = "simulated scenes" if calibration.directory is None else calibration.directory.resolve().name
-    return {"method": "gptq", "samples": samples, "seed": calibration.seed, "pictures": pictures}
+    return {
+        "method": "gptq",
+        "samples": samples,
+        "seed": calibration.seed,
+        "pictures": pictures,
+        "passages": PASSAGES,
+    }
 
 
 def _versions(*packages: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from mobilevlm_ros.commands import options
 
 if TYPE_CHECKING:
     from mobilevlm_ros.export.quantization.calibration_set import CalibrationSet
+    from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 
 
 LEAST_EQUAL = 0.9
@@ -52,11 +53,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the language model's weights; 32 does not quantise (default: 4)",
     )
     parser.add_argument(
+        "--preset",
+        choices=("accurate", "balanced", "fast"),
+        help="blocks of 32, 64 or 128 weights that share a scale, with the output layer in 8 bits "
+        "(default: balanced; with --quantize rtn: accurate)",
+    )
+    parser.add_argument(
         "--block-size",
         type=int,
         choices=(16, 32, 64, 128, 256),
-        default=32,
-        help="weights that share a scale (default: 32)",
+        help="weights that share a scale (default: the preset's)",
     )
     parser.add_argument(
         "--matrix-bits",
@@ -64,16 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_matrix_bits,
         metavar="PATTERN=BITS",
-        help="other bits for matrices whose name matches, e.g. lm_head=8 or '*.down_proj=8', '*.o_proj', "
+        help="other bits for matrices whose name matches, e.g. lm_head=4 or '*.down_proj=8', '*.o_proj', "
         "'*.qkv_proj', '*.gate_up_proj' (q, k and v are one matrix, gate and up too); may be repeated",
     )
     parser.add_argument(
         "--quantize",
-        choices=("auto", "rtn", "gptq"),
-        default="auto",
-        help="rtn rounds to nearest; gptq fits the rounding to calibration pictures, which helps where they "
-        "are like those the robot will see, and hurts where not; auto is gptq with --calibration, else rtn "
-        "(default: auto)",
+        choices=("gptq", "rtn"),
+        help="gptq fits the rounding to what the model reads: English text, questions about pictures; rtn "
+        "rounds to nearest, which takes a tenth of the time and hurts answers more (default: gptq, or rtn "
+        "where no matrix has 4 bits)",
     )
     parser.add_argument(
         "--calibration",
@@ -82,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pictures for gptq, best from the robot's own cameras (default: simulated scenes)",
     )
     parser.add_argument(
-        "--samples", type=int, default=64, help="conversations about them that gptq reads (default: 64)"
+        "--samples", type=int, default=16, help="conversations about them that gptq reads (default: 16)"
     )
     parser.add_argument("--seed", type=int, default=0, help="which samples gptq draws (default: 0)")
     parser.add_argument(
@@ -135,16 +140,33 @@ def _matrix_bits(text: str) -> tuple[str, int]:
     return pattern, int(bits)
 
 
-def _calibration(args: argparse.Namespace) -> CalibrationSet | None:
+def _precision(args: argparse.Namespace) -> DecoderPrecision:
+    """The preset with what is said beside it; 8 or 32 bits need no preset."""
+    from mobilevlm_ros.export.presets import DEFAULT, PRESETS, ROUNDED
+    from mobilevlm_ros.export.quantization.precision import DecoderPrecision
+
+    changes = {"bits": args.bits, "overrides": dict(args.matrix_bits), "accuracy_level": args.accuracy_level}
+    if args.block_size is not None:
+        changes["block_size"] = args.block_size
+    if args.bits != 4:
+        return DecoderPrecision(**changes)
+    preset = args.preset or (ROUNDED if args.quantize == "rtn" else DEFAULT)
+    return PRESETS[preset].precision(**changes)
+
+
+def _calibration(args: argparse.Namespace, precision: DecoderPrecision) -> CalibrationSet | None:
     """What GPTQ reads."""
     from mobilevlm_ros.errors import OptionError
     from mobilevlm_ros.export.quantization.calibration_set import CalibrationSet
 
-    if args.quantize == "rtn" or (args.quantize == "auto" and args.calibration is None):
-        if args.calibration is not None and args.quality < 1:
-            raise OptionError("--calibration is of no use to rtn without --quality; add --quantize gptq")
+    if args.quantize == "rtn" and args.calibration is not None and args.quality < 1:
+        raise OptionError("--calibration is of no use to rtn without --quality; leave --quantize out")
+    wanted = (
+        args.quantize == "gptq" or args.calibration is not None
+    )  # else only where it pays: 8 bits are exact
+    if args.quantize == "rtn" or not (wanted or precision.least_bits == 4):
         return None
-    if args.bits == 32 and not any(bits != 32 for _, bits in args.matrix_bits):
+    if precision.least_bits == 32:
         raise OptionError("gptq has nothing to round in 32 bits; leave it out, or choose fewer bits")
     try:
         return CalibrationSet(args.calibration, args.samples, args.seed)
@@ -212,11 +234,11 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.commands.bundles.info import quality_line
     from mobilevlm_ros.export.builder import build_bundle
     from mobilevlm_ros.export.options import BuildOptions
-    from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 
     started = perf_counter()
     if args.base is not None:
         return _build_merged(args)
+    precision = _precision(args)
     # The delay leaves the terminal to huggingface_hub's bars until there are steps of ours.
     with tqdm(disable=args.quiet or None, unit="step", leave=False, file=sys.stderr, delay=0.01) as bar:
 
@@ -229,17 +251,12 @@ def main(args: argparse.Namespace) -> int:
             args.checkpoint,
             args.output,
             BuildOptions(
-                precision=DecoderPrecision(
-                    bits=args.bits,
-                    block_size=args.block_size,
-                    overrides=dict(args.matrix_bits),
-                    accuracy_level=args.accuracy_level,
-                ),
+                precision=precision,
                 vision_store=args.vision,
                 name=args.name,
                 revision=args.revision,
                 mmproj=args.mmproj,
-                calibration=_calibration(args),
+                calibration=_calibration(args, precision),
                 quality=_quality(args),
                 fast_prefill=args.prefill == "int8",
                 backends=args.backends,

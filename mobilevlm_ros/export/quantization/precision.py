@@ -53,6 +53,11 @@ class DecoderPrecision:
         return self.bits
 
     @property
+    def least_bits(self) -> int:
+        """Of any matrix."""
+        return min(self.bits, *self.overrides.values(), 32)
+
+    @property
     def least_onnxruntime(self) -> str:
         """The oldest ONNX Runtime that runs such a graph: 8-bit MatMulNBits came with 1.22."""
         return "1.22" if 8 in (self.bits, *self.overrides.values()) else "1.20"

@@ -15,6 +15,7 @@ from mobilevlm_ros.export.builder import build_bundle
 from mobilevlm_ros.export.graphs.decoder import export_decoder
 from mobilevlm_ros.export.options import BuildOptions
 from mobilevlm_ros.export.quantization.calibration_set import CalibrationPrompt, CalibrationSet
+from mobilevlm_ros.export.quantization.calibration_text import PASSAGES, calibration_text, read_text
 from mobilevlm_ros.export.quantization.gptq_decoder import GptqDecoder
 from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 from mobilevlm_ros.export.quantization.round_to_nearest import quantize
@@ -122,6 +123,7 @@ def test_a_bundle_says_how_it_was_quantised_and_answers(calibrated_bundle, tiny_
         "samples": 3,
         "seed": 0,
         "pictures": "simulated scenes",
+        "passages": PASSAGES,
     }
     plain = Bundle.open(tiny_bundle).manifest
     assert plain.precision["quantization"] == {"method": "rtn"}
@@ -156,16 +158,54 @@ def test_the_command_line_takes_pictures(tiny_checkpoint, tmp_path, capsys):
     (tmp_path / "pictures" / "a.png").write_bytes(a_png())
     out = ["-o", str(tmp_path / "bundle"), "--json"]
     build = ["build", str(tiny_checkpoint), *out, "--calibration", str(tmp_path / "pictures")]
-    assert main([*build, "--samples", "2", "--seed", "4", "--quality", "2"]) == 0  # pictures mean gptq
+    assert main([*build, "--samples", "2", "--seed", "4", "--quality", "2"]) == 0
     made = json.loads(capsys.readouterr().out)["precision"]["quantization"]
-    assert made == {"method": "gptq", "samples": 2, "seed": 4, "pictures": "pictures"}
+    assert made == {"method": "gptq", "samples": 2, "seed": 4, "pictures": "pictures", "passages": PASSAGES}
     for wrong, said in (
-        (["--quantize", "rtn", "--quality", "0"], "add --quantize gptq"),
+        (["--quantize", "rtn", "--quality", "0"], "leave --quantize out"),
         (["--quantize", "gptq", "--samples", "0"], "samples is 0"),
         (["--quantize", "gptq", "--calibration", str(tmp_path / "no")], "no does not exist"),
     ):
         assert main([*build, "--force", *wrong]) == 1
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "method", "block_size", "overrides"),
+    [
+        ([], "gptq", 64, {"lm_head": 8}),
+        (["--quantize", "rtn"], "rtn", 32, {"lm_head": 8}),  # rounded only, larger blocks hurt too much
+        (["--preset", "fast", "--quantize", "rtn"], "rtn", 128, {"lm_head": 8}),
+        (["--preset", "accurate", "--block-size", "16"], "gptq", 16, {"lm_head": 8}),
+        (["--matrix-bits", "lm_head=4", "--matrix-bits", "*.down_proj=8"], "gptq", 64,
+         {"lm_head": 4, "*.down_proj": 8}),
+        (["--bits", "32"], "rtn", 32, {}),
+        (["--bits", "8"], "rtn", 32, {}),  # nothing to gain
+    ],
+)  # fmt: skip
+def test_what_a_build_does_unless_told(
+    tiny_checkpoint, tmp_path, capsys, said, method, block_size, overrides
+):
+    fast = ["--quality", "0", "--vision", "fp32", "--samples", "2", "--json", "--quiet"]
+    assert main(["build", str(tiny_checkpoint), "-o", str(tmp_path / "b"), *fast, *said]) == 0
+    made = json.loads(capsys.readouterr().out)["precision"]
+    assert made["quantization"]["method"] == method
+    assert (made["block_size"], made["overrides"]) == (block_size, overrides)
+
+
+def test_text_is_read_from_its_beginning_to_its_end():
+    asked = []
+
+    def embed(ids):
+        asked.append(ids.tolist())
+        return ids[:, None].astype(np.float32)
+
+    ids = [1, *range(100, 200)]
+    prompts = list(read_text(ids, embed, passages=3, length=41))
+    assert asked == [[1, *range(100, 140)], [1, *range(130, 170)], [1, *range(160, 200)]]
+    assert [prompt.tail for prompt in prompts] == [41] * 3  # the logits of every word count
+    assert [len(p.embeddings) for p in read_text(ids[:5], embed, passages=2, length=41)] == [5, 5]
+    assert len(calibration_text().split()) > PASSAGES * 200  # enough for every tokenizer
 
 
 def a_png() -> bytes:
