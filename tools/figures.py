@@ -99,7 +99,7 @@ def demo_truth() -> str:
 
 
 _ENGINES = {
-    "ours, default": "ours, default (blocks of 64, output layer 8 bits)",
+    "ours, default": "ours, default (blocks of 32, output layer 8 bits)",
     "ours block 32": "ours, blocks of 32",
     "ours block 128": "ours, blocks of 128",
     "ours block 128, spinning": "ours, blocks of 128, spinning",
@@ -218,6 +218,32 @@ def language_quality() -> str:
     ]
     head = ["method", "block", "perplexity, beside 32-bit floats", "KL, nats", "same most likely token"]
     return table(head, [[c.replace("%", " %") for c in line] for line in lines])
+
+
+@figure
+def presets() -> str:
+    """What `mobilevlm build --preset` does to size and speed of a 1.7B model's matrices."""
+    from mobilevlm_ros.export.presets import DEFAULT, PRESETS
+
+    head = 32000 * 2048 / (32000 * 2048 + 24 * (4 * 2048**2 + 3 * 2048 * 5632))  # share of the weights
+    time = {(r["tokens"], r["bits"], r["block_size"]): r["ratio"] for r in results("matrices.json")["rows"]
+            if not r["zero_points"]}  # fmt: skip
+    lines = []
+    for name, preset in PRESETS.items():
+        size = preset.block_size
+        bits = (1 - head) * 4 + head * 8 + 16 / size
+        # The output layer's 8 bits in blocks of 64, measured, stand for those in other blocks.
+        one = (1 - head) * time[1, 4, size] + head * time[1, 8, min(size, 64)]
+        shown = f"`{name}`" + " (default)" * (name == DEFAULT)
+        lines.append([shown, str(size), f"{bits:.2f}", f"{one:.2f}", f"{time[196, 4, size]:.2f}"])
+    columns = [
+        "`--preset`",
+        "weights that share a scale",
+        "bits per weight",
+        "products of a token",
+        "of 196 tokens",
+    ]
+    return table(columns, lines)
 
 
 @figure

@@ -138,13 +138,13 @@ def _prepare(checkpoint: Path | None, work: Path, llama_python: str) -> list[Con
             _run(*cli, "make-checkpoint", "--like", "MobileVLM_V2-1.7B", "--random", str(checkpoint))
     four = ("--matrix-bits", "lm_head=4")
     bundles = {
-        "balanced": (),
+        "default": (),
         "block32": ("--block-size", "32", *four),
         "block128": ("--block-size", "128", *four),
         "block128-prefill8": ("--block-size", "128", "--prefill", "int8", *four),
     }
     # neither the encoder nor the answers matter here, and gptq changes no size
-    plain = ("--vision", "int8", "--quality", "0", "--quantize", "rtn", "--preset", "balanced")
+    plain = ("--vision", "int8", "--quality", "0", "--quantize", "rtn")
     for name, options in bundles.items():
         if not (work / name).exists():
             _run(*cli, "build", str(checkpoint), "-o", str(work / name), "--quiet", *plain, *options)
@@ -156,7 +156,7 @@ def _prepare(checkpoint: Path | None, work: Path, llama_python: str) -> list[Con
             _run(llama_python, "-c", QUANTISE, str(gguf / "model-f16.gguf"), str(gguf / f"{kind}.gguf"), kind)
     return [
         Contender(BASELINE, "llama.cpp", gguf / "Q4_0.gguf"),
-        Contender("ours, default", "ours", work / "balanced"),
+        Contender("ours, default", "ours", work / "default"),
         Contender("ours block 128", "ours", work / "block128"),
         Contender("ours block 128, spinning", "ours", work / "block128", ("--spin",)),
         Contender("ours block 32", "ours", work / "block32"),

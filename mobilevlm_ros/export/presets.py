@@ -28,6 +28,4 @@ PRESETS = {
     "fast": Preset(128, {"lm_head": 8}),
 }
 """By name. Decoding becomes faster and the bundle smaller from one to the next; answers suffer more."""
-DEFAULT = "balanced"
-ROUNDED = "accurate"
-"""Of matrices that are only rounded to the nearest level: larger blocks then cost too much."""
+DEFAULT = "accurate"

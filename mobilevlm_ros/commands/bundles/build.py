@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset",
         choices=("accurate", "balanced", "fast"),
         help="blocks of 32, 64 or 128 weights that share a scale, with the output layer in 8 bits "
-        "(default: balanced; with --quantize rtn: accurate)",
+        "(default: accurate)",
     )
     parser.add_argument(
         "--block-size",
@@ -142,7 +142,7 @@ def _matrix_bits(text: str) -> tuple[str, int]:
 
 def _precision(args: argparse.Namespace) -> DecoderPrecision:
     """The preset with what is said beside it; 8 or 32 bits need no preset."""
-    from mobilevlm_ros.export.presets import DEFAULT, PRESETS, ROUNDED
+    from mobilevlm_ros.export.presets import DEFAULT, PRESETS
     from mobilevlm_ros.export.quantization.precision import DecoderPrecision
 
     changes = {"bits": args.bits, "overrides": dict(args.matrix_bits), "accuracy_level": args.accuracy_level}
@@ -150,8 +150,7 @@ def _precision(args: argparse.Namespace) -> DecoderPrecision:
         changes["block_size"] = args.block_size
     if args.bits != 4:
         return DecoderPrecision(**changes)
-    preset = args.preset or (ROUNDED if args.quantize == "rtn" else DEFAULT)
-    return PRESETS[preset].precision(**changes)
+    return PRESETS[args.preset or DEFAULT].precision(**changes)
 
 
 def _calibration(args: argparse.Namespace, precision: DecoderPrecision) -> CalibrationSet | None:

@@ -102,7 +102,7 @@ def test_info_describes_a_bundle(tiny_checkpoint, tiny_bundle, tmp_path, capsys)
     text = capsys.readouterr().out
     assert text.startswith(f"tiny ({tmp_path / 'b'})\n")
     for expected in (
-        "4 bits in blocks of 64 by gptq",
+        "4 bits in blocks of 32 by gptq",
         "encoder int8",
         " of 3 answers equal",
         "onnxruntime-cpu",

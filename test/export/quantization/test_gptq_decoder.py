@@ -173,11 +173,11 @@ def test_the_command_line_takes_pictures(tiny_checkpoint, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("said", "method", "block_size", "overrides"),
     [
-        ([], "gptq", 64, {"lm_head": 8}),
-        (["--quantize", "rtn"], "rtn", 32, {"lm_head": 8}),  # rounded only, larger blocks hurt too much
+        ([], "gptq", 32, {"lm_head": 8}),
+        (["--preset", "balanced"], "gptq", 64, {"lm_head": 8}),
         (["--preset", "fast", "--quantize", "rtn"], "rtn", 128, {"lm_head": 8}),
         (["--preset", "accurate", "--block-size", "16"], "gptq", 16, {"lm_head": 8}),
-        (["--matrix-bits", "lm_head=4", "--matrix-bits", "*.down_proj=8"], "gptq", 64,
+        (["--matrix-bits", "lm_head=4", "--matrix-bits", "*.down_proj=8"], "gptq", 32,
          {"lm_head": 4, "*.down_proj": 8}),
         (["--bits", "32"], "rtn", 32, {}),
         (["--bits", "8"], "rtn", 32, {}),  # nothing to gain
