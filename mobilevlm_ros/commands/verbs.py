@@ -117,7 +117,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "mobilevlm eval vqa my_robot.json --images pics/ --out exam/",
     ),
     "calibrate": ("mobilevlm calibrate labels.csv --bundle ~/bundles/v2-1.7b",),
-    "bench": ("mobilevlm bench", "mobilevlm bench --bundle ~/bundles/v2-1.7b --plot bench.png"),
+    "bench": (
+        "mobilevlm bench",
+        "mobilevlm bench --bundle ~/bundles/v2-1.7b ~/bundles/v2-3b --plot bench.png",
+    ),
     "tune": ("mobilevlm tune", "mobilevlm tune --bundle ~/bundles/block32 ~/bundles/block64"),
     "trace": ('mobilevlm trace ./my-checkpoint photo.jpg "What is this?" -o trace.npz',),
     "export-gguf": ("mobilevlm export-gguf mtgv/MobileVLM_V2-1.7B -o gguf/",),

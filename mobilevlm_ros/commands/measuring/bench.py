@@ -6,15 +6,27 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mobilevlm_ros.commands import options
 from mobilevlm_ros.errors import OptionError
 
+if TYPE_CHECKING:
+    from mobilevlm_ros.evaluation.latency.measure import LatencyReport
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    options.add_bundle(parser)
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        nargs="+",
+        metavar="BUNDLE",
+        help=f"bundle directory, or nano; several are compared (default: {options.SHIPPED})",
+    )
     options.add_runtime(parser)
     parser.add_argument(
         "--spin", action="store_true", help="idle threads busy-wait, as the node's parameter spin_threads"
@@ -50,21 +62,39 @@ def main(args: argparse.Namespace) -> int:
     for name in ("gguf", "busy"):
         if getattr(args, name):
             raise OptionError(f"--{name} goes with --compare llama.cpp")
-    from mobilevlm_ros.engine.runtime import load_runtime
     from mobilevlm_ros.evaluation import drawing
     from mobilevlm_ros.evaluation.latency import plot as latency_plot
-    from mobilevlm_ros.evaluation.latency.measure import measure
 
     if args.plot is not None:
         drawing.check(args.plot, overwrite=args.overwrite)
+
+    bundles: list[Path | None] = args.bundle or [None]
+    if len(bundles) == 1:
+        found = [_measure(bundles[0], args)]
+    else:
+        found = [_measure_alone(bundle, args) for bundle in bundles]
+    if args.json:
+        told = [report.as_dict() for report in found]
+        print(json.dumps(told[0] if len(told) == 1 else {"models": told}), flush=True)
+    else:
+        print("\n\n".join(report.table() for report in found), flush=True)
+    if args.plot is not None:  # last: a plot that cannot be written costs no figures
+        picture = latency_plot.draw(found[0]) if len(found) == 1 else latency_plot.draw_several(found)
+        drawing.save(picture, args.plot, overwrite=args.overwrite)
+    return 0
+
+
+def _measure(bundle: Path | None, args: argparse.Namespace) -> LatencyReport:
+    from mobilevlm_ros.engine.runtime import load_runtime
+    from mobilevlm_ros.evaluation.latency.measure import measure
 
     def progress(stage: str) -> None:
         if sys.stderr.isatty():
             print(f"\r\x1b[K{stage} ...", end="", file=sys.stderr, flush=True)
 
     try:
-        found = measure(
-            lambda: load_runtime(args.bundle, args.backend, args.threads, args.spin),
+        return measure(
+            lambda: load_runtime(bundle, args.backend, args.threads, args.spin),
             tokens=256 if args.tokens is None else args.tokens,
             repeats=args.repeats,
             threads=args.threads,
@@ -73,10 +103,12 @@ def main(args: argparse.Namespace) -> int:
     finally:
         if sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr)
-    print(json.dumps(found.as_dict()) if args.json else found.table(), flush=True)
-    if args.plot is not None:  # last: a plot that cannot be written costs no figures
-        drawing.save(latency_plot.draw(found), args.plot, overwrite=args.overwrite)
-    return 0
+
+
+def _measure_alone(bundle: Path | None, args: argparse.Namespace) -> LatencyReport:
+    """In a process of its own: memory and threads of one model do not count for the next."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_measure, bundle, args).result()
 
 
 def _compare(args: argparse.Namespace) -> int:
@@ -92,7 +124,9 @@ def _compare(args: argparse.Namespace) -> int:
             "DIR, then --gguf DIR"
         )
     if args.plot is not None:
-        raise OptionError("--plot draws one model: leave it out with --compare")
+        raise OptionError("--plot draws our engine alone: leave it out with --compare")
+    if len(args.bundle or ()) > 1:
+        raise OptionError("--compare takes one --bundle")
     with tqdm(disable=None, unit="picture", leave=False, file=sys.stderr) as bar:
 
         def progress(done: int, total: int, what: str) -> None:
@@ -101,7 +135,7 @@ def _compare(args: argparse.Namespace) -> int:
             bar.update(done - bar.n)
 
         found = compare(
-            find_bundle(args.bundle),
+            find_bundle(args.bundle[0] if args.bundle else None),
             args.gguf,
             threads=args.threads,
             tokens=16 if args.tokens is None else args.tokens,

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -78,6 +80,31 @@ def test_the_plot_shows_each_part_in_its_share():
     widths = [(row == colour).all(-1).mean() for colour in latency_plot.COLOURS.values()]
     parts = [EXAMPLE.encode, EXAMPLE.prompt, EXAMPLE.decode, EXAMPLE.sample]
     np.testing.assert_allclose(widths, np.array(parts) / EXAMPLE.total, atol=0.004)
+
+
+def test_several_models_are_drawn_to_one_scale():
+    half = dataclasses.replace(
+        EXAMPLE, model="half", encode=0.5, prompt=0.95, decode=4.0, sample=EXAMPLE.sample / 2
+    )
+    image = latency_plot.draw_several([EXAMPLE, half])
+    coloured = [
+        np.logical_or.reduce([(image[row] == colour).all(-1) for colour in latency_plot.COLOURS.values()])
+        for row in (90 + 22 + 10, 90 + 86 + 22 + 10)
+    ]
+    assert coloured[0].sum() == pytest.approx(880, abs=4)
+    assert coloured[1].sum() == pytest.approx(440, abs=4)
+
+
+def test_bench_compares_bundles(nano: Path, tmp_path: Path, capsys):
+    other = Path(shutil.copytree(nano, tmp_path / "other"))
+    plot = tmp_path / "bench.png"
+    command = ["bench", "--bundle", "nano", str(other), "--tokens", "2", "--repeats", "1", "--json"]
+    assert main([*command, "--plot", str(plot)]) == 0
+    told = json.loads(capsys.readouterr().out)["models"]
+    assert [model["tokens"] for model in told] == [2, 2] and all(model["peak_bytes"] for model in told)
+    assert cv2.imread(str(plot)).shape[1] == 960
+    assert main(["bench", "--bundle", "nano", str(tmp_path / "none"), "--tokens", "2"]) == 1
+    assert str(tmp_path / "none") in capsys.readouterr().err
 
 
 def test_bench_prints_json_and_draws(tmp_path: Path, capsys):
