@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mobilevlm_ros.errors import OptionError
 from mobilevlm_ros.files.atomic import check_file, write_file
+from mobilevlm_ros.processing.lettering import put_text
 
 SOFTWARE = "mobilevlm_ros"
 """Who made a PNG, as it says itself."""
@@ -24,6 +25,9 @@ INK = (40, 40, 40)
 
 def write(image: NDArray[np.uint8], text: str, at: tuple[int, int], scale: float) -> None:
     """Text on u8[H, W, 3], its left lower corner at the pixel (x, y)."""
+    if not text.isascii():  # OpenCV before 5 writes question marks
+        put_text(image, text, at, INK, round(30 * scale))
+        return
     cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, INK, 1, cv2.LINE_AA)
 
 

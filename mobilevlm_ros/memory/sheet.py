@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
+from unicodedata import east_asian_width
 
 import cv2
 import numpy as np
@@ -76,16 +77,33 @@ def _decoded(jpeg: bytes | None) -> NDArray[np.uint8] | None:
 
 
 def _wrapped(text: str, lines: int) -> list[str]:
-    """At most so many lines; OpenCV writes ASCII only."""
-    plain = text.encode("ascii", "replace").decode()
+    """At most so many lines; a word that is wider than one is cut, as languages without spaces need."""
     made, line = [], ""
-    for word in plain.split():
-        if line and len(line) + 1 + len(word) > _LETTERS:
+    for word in _pieces(text):
+        longer = f"{line} {word}".strip()
+        if line and _width(longer) > _LETTERS:
             made.append(line)
             line = word
         else:
-            line = f"{line} {word}".strip()
+            line = longer
     made.append(line)
     if len(made) > lines:
-        made = [*made[: lines - 1], made[lines - 1][: _LETTERS - 3] + "..."]
-    return [part[:_LETTERS] for part in made]
+        last = made[lines - 1]
+        while _width(last) > _LETTERS - 3:
+            last = last[:-1]
+        made = [*made[: lines - 1], f"{last}..."]
+    return made
+
+
+def _pieces(text: str) -> Iterator[str]:
+    for word in text.split():
+        while _width(word) > _LETTERS:
+            most = next(n for n in range(len(word), 0, -1) if n == 1 or _width(word[:n]) <= _LETTERS)
+            yield word[:most]
+            word = word[most:]
+        yield word
+
+
+def _width(text: str) -> int:
+    """Letters, where a wide one counts for two (Unicode Standard Annex 11)."""
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)

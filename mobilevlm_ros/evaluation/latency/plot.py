@@ -60,9 +60,9 @@ def draw_several(found: Sequence[LatencyReport]) -> NDArray[np.uint8]:
     tokens = sorted({report.tokens for report in found})
     write(image, f"from a new picture to {' / '.join(map(str, tokens))} tokens", (_MARGIN, 40), 0.7)
     for number, (part, colour) in enumerate(COLOURS.items()):
-        left = _MARGIN + number * 130
-        cv2.rectangle(image, (left, 56), (left + 14, 70), colour, cv2.FILLED)
-        write(image, "prefill" if part == "prompt" else part, (left + 22, 69), 0.5)
+        column = _MARGIN + number * 130
+        cv2.rectangle(image, (column, 56), (column + 14, 70), colour, cv2.FILLED)
+        write(image, "prefill" if part == "prompt" else part, (column + 22, 69), 0.5)
     for number, report in enumerate(found):
         top = _TOP + number * _ROW + 22
         write(image, f"{report.model}: {_time(report.total)}", (_MARGIN, top - 6), 0.5)

@@ -3,18 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import groupby
-from typing import Any
 
 import cv2
 import numpy as np
-import PIL.Image
-import PIL.ImageDraw
 from numpy.typing import NDArray
-from PIL import ImageFont
+
+from mobilevlm_ros.processing.lettering import put_text, text_width
 
 U8 = NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -28,19 +24,6 @@ INK: Color = (24, 26, 30)
 
 DIM: Color = (112, 116, 122)
 
-_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf")
-_MORE_FONTS = (
-    "NotoSansCJK-Regular.ttc",
-    "DroidSansFallbackFull.ttf",
-    "wqy-microhei.ttc",
-    "NotoSansArabic-Regular.ttf",
-    "NotoSansDevanagari-Regular.ttf",
-    "NotoEmoji-Regular.ttf",
-    "Symbola_hint.ttf",
-    "unifont.otf",
-)
-"""For letters that the first font has not, where the system has one of them (fonts-noto-cjk and the like)."""
-_NO_LETTER = "\U0010ffff"  # never assigned: a font shows its sign for a missing letter
 _SHADE = 0.72  # how much a band darkens the picture under it
 _SMALLEST = 0.5  # scale; smaller letters of this font cannot be read
 _SHARE = 0.45  # of the picture's height that a band covers at most
@@ -115,74 +98,21 @@ def _height(lines: int, scale: float) -> int:
     return lines * _line_height(scale) + round(16 * scale)
 
 
-@lru_cache(maxsize=16)
-def _font(scale: float) -> Any:
-    """DejaVu Sans where the system has it (it knows most alphabets), else the font that comes with Pillow."""
-    size = max(8, round(24 * scale))
-    for name in _FONTS:
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    try:
-        return ImageFont.load_default(size)
-    except (TypeError, OSError):  # Pillow before 10.1, or without FreeType
-        return ImageFont.load_default()
+def _size(scale: float) -> int:
+    return max(8, round(24 * scale))
 
 
-@lru_cache(maxsize=64)
-def _more_font(name: str, scale: float) -> Any:
-    """A font for letters that others have not; None where the system has it not."""
-    try:
-        return ImageFont.truetype(name, max(8, round(24 * scale)))
-    except OSError:
-        return None
+def _text_width(text: str, scale: float) -> int:
+    return text_width(text, _size(scale))
 
 
-@lru_cache(maxsize=4096)
-def _font_of(letter: str, scale: float) -> Any:
-    """The first font that has a letter, or the first of all."""
-    first = _font(scale)
-    if letter.isascii() or not isinstance(first, ImageFont.FreeTypeFont):
-        return first
-    fonts = (first, *(_more_font(name, scale) for name in _MORE_FONTS))
-    return next((font for font in fonts if font is not None and _has(font, letter)), first)
-
-
-def _has(font: Any, letter: str) -> bool:
-    found, sign = font.getmask(letter), font.getmask(_NO_LETTER)
-    return letter.isspace() or found.size != sign.size or bytes(found) != bytes(sign)
-
-
-def _runs(text: str, scale: float) -> Iterator[tuple[str, Any]]:
-    """The text in parts, each with the font that has its letters."""
-    for font, letters in groupby(text, lambda letter: _font_of(letter, scale)):
-        yield "".join(letters), font
+def _put(canvas: U8, text: str, at: tuple[int, int], color: Color, scale: float) -> None:
+    put_text(canvas, text, at, color, _size(scale))
 
 
 def _plain(text: str) -> str:
     """One line; a question mark shows where something stood that cannot be printed."""
     return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
-
-
-def _put(canvas: U8, text: str, at: tuple[int, int], color: Color, scale: float) -> None:
-    """Write a text on a picture, from a point on its baseline."""
-    font = _font(scale)
-    picture = PIL.Image.fromarray(canvas)
-    draw = PIL.ImageDraw.Draw(picture)
-    if isinstance(font, ImageFont.FreeTypeFont):
-        left = float(at[0])
-        for part, its_font in _runs(text, scale):
-            draw.text((left, at[1]), part, fill=color, font=its_font, anchor="ls")
-            left += its_font.getlength(part)
-    else:
-        draw.text((at[0], at[1] - 11), _latin(text), fill=color, font=font)
-    canvas[:] = np.asarray(picture)
-
-
-def _latin(text: str) -> str:
-    """What Pillow's own bitmap font knows."""
-    return text.encode("latin-1", "replace").decode("latin-1")
 
 
 def _pieces(text: str, room: int, scale: float) -> list[str]:
@@ -258,13 +188,6 @@ def _light(canvas: U8, row: Sequence[tuple[int, Lamp]], index: int, scale: float
         cv2.circle(canvas, center, radius, lamp.color, thick, cv2.LINE_AA)
         at = (left + _indent(scale), baseline)
         _put(canvas, _plain(lamp.label), at, WHITE, scale)
-
-
-def _text_width(text: str, scale: float) -> int:
-    font = _font(scale)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        return int(font.getlength(_latin(text)))
-    return int(sum(its_font.getlength(part) for part, its_font in _runs(text, scale)))
 
 
 def _thickness(scale: float) -> int:

@@ -12,10 +12,10 @@ from mobilevlm_ros.bags.reading.bag import Bag
 from mobilevlm_ros.bags.reading.picture import is_picture, picture_of
 from mobilevlm_ros.bags.records import Record, to_line
 from mobilevlm_ros.cli import main
-from mobilevlm_ros.memory.record import Query
+from mobilevlm_ros.memory.record import Match, Query
 from mobilevlm_ros.memory.record import Record as Remembered
 from mobilevlm_ros.memory.search import Searcher
-from mobilevlm_ros.memory.sheet import thumbnail
+from mobilevlm_ros.memory.sheet import contact_sheet, thumbnail
 from mobilevlm_ros.memory.store import MemoryStore
 
 START = 1_772_366_400_000_000_000  # 2026-03-01 12:00 UTC
@@ -186,3 +186,13 @@ def test_a_memory_of_another_model_is_searched_by_words(
     out, err = capsys.readouterr()
     assert "A red ball on the left." in out
     assert "searched by words only" in err and "other" in err
+
+
+def test_a_contact_sheet_writes_other_alphabets_and_breaks_lines_without_spaces() -> None:
+    def sheet(text: str) -> np.ndarray:
+        return contact_sheet([Match(Remembered(0, "front", "caption", text), 0.5)])
+
+    assert (sheet("Straße") != sheet("Stra?e")).any() and (sheet("дом") != sheet("???")).any()
+    long = sheet("门" * 200)
+    assert (long[:, -10:] == 255).all(), "nothing runs over the edge"
+    assert (long != sheet("门")).any(axis=(1, 2)).sum() > 30, "on several lines"
