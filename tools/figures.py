@@ -20,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from result_tables import results, row, table  # noqa: E402
+from result_tables import results, row, soak_sentence, table  # noqa: E402
 
 FIGURES: dict[str, Callable[[], str]] = {}
 _MARK = re.compile(r"(<!-- figure: (\w+) -->)(.*?)(<!-- /figure -->)", re.DOTALL)
@@ -254,6 +254,9 @@ def published() -> str:
     lines = [[r.name, *(f"{r.scores[c]}" for c in COLUMNS), f"{r.average():.1f}"] for r in PUBLISHED]
     head = ["model", "GQA", "SQA-I", "VQA-T", "POPE", "MME-P", "MMB-dev", "average"]
     return table(head, [line for line in lines if line[0].startswith("MobileVLM")])
+
+
+FIGURES["soak"] = lambda: soak_sentence(results("soak.json"))
 
 
 def pages() -> list[Path]:

@@ -51,3 +51,16 @@ def row(tables: list[list[dict[str, str]]], column: str, **values: str) -> dict[
     if not found:
         raise KeyError(f"no row with {values} and a column {column!r}")
     return found[-1]
+
+
+def soak_sentence(told: dict[str, Any]) -> str:
+    """A soak in words: its length, what was answered, what grew."""
+    counts, growth, last = told["counts"], told["slope_per_hour"], told["samples"][-1]
+    cut = f", {counts['cut off']} on their way when it was ended" if counts.get("cut off") else ""
+    per_hour = [growth[f"{of}, after 50%"] for of in ("private", "threads", "descriptors")]
+    return (
+        f"{told['minutes']:.0f} minutes: {counts['answered']} of {counts['sent']} questions answered{cut}; "
+        f"faults: {sum(told['faults'].values())}. Private memory: {last['private']:.0f} MiB at the end, growth "
+        f"{per_hour[0]:+.1f} MiB/h in the last half, {growth['private, after 75%']:+.1f} in the last quarter. "
+        f"Threads, descriptors: {per_hour[1]:+.1f} and {per_hour[2]:+.1f} per hour"
+    )
