@@ -60,7 +60,7 @@ def soak_sentence(told: dict[str, Any]) -> str:
     per_hour = [growth[f"{of}, after 50%"] for of in ("private", "threads", "descriptors")]
     return (
         f"{told['minutes']:.0f} minutes: {counts['answered']} of {counts['sent']} questions answered{cut}; "
-        f"faults: {sum(told['faults'].values())}. Private memory: {last['private']:.0f} MiB at the end, growth "
-        f"{per_hour[0]:+.1f} MiB/h in the last half, {growth['private, after 75%']:+.1f} in the last quarter. "
-        f"Threads, descriptors: {per_hour[1]:+.1f} and {per_hour[2]:+.1f} per hour"
+        f"faults: {sum(told['faults'].values())}. Private memory: {last['private']:.0f} MiB at the end, "
+        f"growth {per_hour[0]:+.1f} MiB/h in the last half, {growth['private, after 75%']:+.1f} in the last "
+        f"quarter. Threads, descriptors: {per_hour[1]:+.1f} and {per_hour[2]:+.1f} per hour"
     )
