@@ -27,11 +27,21 @@ SEED_STEP = 1000
 """Between the cameras' first scenes."""
 
 SPEED = 1.0
-"""Of the vehicle as /odom tells it, m/s, along x."""
+"""Of the vehicle as /odom and /tf tell it, m/s, along x."""
+
+MOUNT = (0.5, 0.0, 1.2)
+"""Metres: where the first camera is mounted on base_link, as /tf_static tells it; the next ones stand to the
+right of it, APART metres from each other."""
+
+APART = 0.3
+
+_FORWARD = (-0.5, 0.5, -0.5, 0.5)
+"""Of a camera's optical frame that looks along x: its z is forward, its x right, its y down (REP 103)."""
 
 _SECOND = 1_000_000_000
 _IMAGE, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 _STRING, _ODOMETRY = "std_msgs/msg/String", "nav_msgs/msg/Odometry"
+_TRANSFORMS = "tf2_msgs/msg/TFMessage"
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ class DemoOptions:
 def record_demo(path: Path, options: DemoOptions, *, overwrite: bool = False) -> int:
     """Writes the MCAP; returns how many images it holds.
 
-    Beside the images it holds /odom, and for each camera NAME/camera/scene: what the simulated camera_node
+    Beside the images it holds /odom, /tf and /tf_static (base_link and the cameras in odom), and for each camera NAME/camera/scene: what the simulated camera_node
     publishes as ~/scene, from which the truth about each image can be computed.
 
     Raises:
@@ -98,14 +108,16 @@ def record_demo(path: Path, options: DemoOptions, *, overwrite: bool = False) ->
 def _record(writer: McapWriter, options: DemoOptions) -> int:
     kind = _IMAGE if options.raw else _COMPRESSED
     suffix = "image" if options.raw else "image/compressed"
-    odometry = writer.add_topic("/odom", _ODOMETRY)
-    cameras = []
+    odometry, tf = writer.add_topic("/odom", _ODOMETRY), writer.add_topic("/tf", _TRANSFORMS)
+    cameras, mounts = [], []
     for number, name in enumerate(options.cameras):
         below = "/".join(("", *(part for part in name.split("/") if part)))
         seed = options.seed + SEED_STEP * number
         scene = writer.add_topic(f"{below}/camera/scene", _STRING)
         writer.write(scene, START_NS, _serialized(_STRING, data=json.dumps(_description(options, seed))))
         frame_id = f"{name.strip('/').replace('/', '_')}_camera_optical_frame".lstrip("_")
+        at = (MOUNT[0], MOUNT[1] - APART * number, MOUNT[2])
+        mounts.append(_transform(START_NS, "base_link", frame_id, at, _FORWARD))
         cameras.append(
             (
                 writer.add_topic(f"{below}/{suffix}", kind),
@@ -113,11 +125,15 @@ def _record(writer: McapWriter, options: DemoOptions) -> int:
                 frame_id,
             )
         )
+    static = writer.add_topic("/tf_static", _TRANSFORMS)
+    writer.write(static, START_NS, _serialized(_TRANSFORMS, transforms=mounts))
     frames = max(1, round(options.seconds * options.rate))
     for frame in range(frames):
         stamp_ns = START_NS + round(frame * _SECOND / options.rate)
         seconds = (stamp_ns - START_NS) / _SECOND
         writer.write(odometry, stamp_ns, _odometry(stamp_ns, SPEED * seconds))
+        base = _transform(stamp_ns, "odom", "base_link", (SPEED * seconds, 0.0, 0.0))
+        writer.write(tf, stamp_ns, _serialized(_TRANSFORMS, transforms=[base]))
         for topic, sequence, frame_id in cameras:
             rgb = observe(*sequence.at(seconds), options.width, options.height).image
             writer.write(topic, stamp_ns, _picture(rgb, stamp_ns, frame_id, options))
@@ -162,16 +178,37 @@ def _picture(rgb: NDArray[np.uint8], stamp_ns: int, frame_id: str, options: Demo
     return _serialized(_COMPRESSED, header=header, format="rgb8; jpeg compressed bgr8", data=data.reshape(-1))
 
 
-def _odometry(stamp_ns: int, x: float) -> bytes:
-    def vector(x: float = 0.0) -> Any:
-        return message_type("geometry_msgs/msg/Vector3")(x=x, y=0.0, z=0.0)
+def _vector(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Any:
+    return message_type("geometry_msgs/msg/Vector3")(x=x, y=y, z=z)
 
+
+def _rotation(x: float = 0.0, y: float = 0.0, z: float = 0.0, w: float = 1.0) -> Any:
+    return message_type("geometry_msgs/msg/Quaternion")(x=x, y=y, z=z, w=w)
+
+
+def _transform(
+    stamp_ns: int,
+    parent: str,
+    child: str,
+    at: Sequence[float],
+    turned: Sequence[float] = (0.0, 0.0, 0.0, 1.0),
+) -> Any:
+    return message_type("geometry_msgs/msg/TransformStamped")(
+        header=_header(stamp_ns, parent),
+        child_frame_id=child,
+        transform=message_type("geometry_msgs/msg/Transform")(
+            translation=_vector(*at), rotation=_rotation(*turned)
+        ),
+    )
+
+
+def _odometry(stamp_ns: int, x: float) -> bytes:
     unknown = np.zeros(36)
     pose = message_type("geometry_msgs/msg/Pose")(
         position=message_type("geometry_msgs/msg/Point")(x=x, y=0.0, z=0.0),
-        orientation=message_type("geometry_msgs/msg/Quaternion")(x=0.0, y=0.0, z=0.0, w=1.0),
+        orientation=_rotation(),
     )
-    twist = message_type("geometry_msgs/msg/Twist")(linear=vector(SPEED), angular=vector())
+    twist = message_type("geometry_msgs/msg/Twist")(linear=_vector(SPEED), angular=_vector())
     return _serialized(
         _ODOMETRY,
         header=_header(stamp_ns, "odom"),

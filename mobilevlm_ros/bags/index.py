@@ -19,7 +19,7 @@ from mobilevlm_ros.memory.vectors import TextVectors
 from mobilevlm_ros.ros.images.encodings import Encodings
 
 if TYPE_CHECKING:
-    from mobilevlm_ros.bags.enrich import Recording
+    from mobilevlm_ros.bags.enrich import PlaceSource, Recording
 
 BATCH = 1000
 """Records of one transaction: what a kill can lose, and what another job waits for."""
@@ -85,7 +85,7 @@ def index(
     store: MemoryStore,
     vectors: TextVectors | None,
     *,
-    poses: str = "",
+    places: PlaceSource | None = None,
     pictures: bool = False,
     encodings: Encodings | None = None,
     progress: bool = False,
@@ -93,7 +93,7 @@ def index(
     """Adds the records of files to a memory; records that it has already are not added again.
 
     Args:
-        poses: topic of the recordings that says where the robot was; empty: places stay unknown.
+        places: what of the recordings says where the pictures were taken; None: that stays unknown.
         pictures: add thumbnails from the recordings.
         encodings: how to read their pictures.
 
@@ -110,7 +110,7 @@ def index(
     with tqdm(total=total, unit="B", unit_scale=True, disable=None if progress else True) as bar:
         for file in files:
             before = told.added + told.known + told.passed
-            with closing(_Enricher(file, poses, pictures, encodings or {})) as enricher:
+            with closing(_Enricher(file, places, pictures, encodings or {})) as enricher:
                 batch: list[Remembered] = []
                 for record in _records(file, told, bar.update):
                     batch.append(enricher.remembered(record))
@@ -164,23 +164,25 @@ def _records(file: Path, told: Indexed, advance: Callable[[int], object]) -> Ite
 class _Enricher:
     """Makes of one file's records what a memory keeps, with places and pictures where they are wanted."""
 
-    def __init__(self, file: Path, poses: str, pictures: bool, encodings: Encodings) -> None:
+    def __init__(
+        self, file: Path, places: PlaceSource | None, pictures: bool, encodings: Encodings
+    ) -> None:
         self._file = file
-        self._poses = poses
+        self._places = places
         self._pictures = pictures
         self._encodings = encodings
         self._recordings: dict[str, Recording] = {}
 
     def remembered(self, record: Record) -> Remembered:
         """See `remembered`. Raises BagError."""
-        if not (self._poses or self._pictures):
+        if not (self._places or self._pictures):
             return remembered(record)
         recording = self._recordings.get(record.bag)
         if recording is None:
-            from mobilevlm_ros.bags.enrich import Recording  # needs rosbags
+            from mobilevlm_ros.bags.enrich import PlaceSource, Recording  # needs rosbags
 
             path = self._found(record.bag)
-            recording = Recording(path, self._poses, self._pictures, self._encodings)
+            recording = Recording(path, self._places or PlaceSource(), self._pictures, self._encodings)
             self._recordings[record.bag] = recording
         place, small = recording.place(record), recording.picture(record)
         return replace(remembered(record), position=place, thumbnail=small)
@@ -198,7 +200,7 @@ class _Enricher:
                 return path
         raise BagError(
             f"{self._file} is of the recording {bag or '(not named)'}, which is not there: put it beside "
-            f"{self._file.name}, or index without --thumbnails and --odometry"
+            f"{self._file.name}, or index without --thumbnails, --odometry and --tf"
         )
 
 

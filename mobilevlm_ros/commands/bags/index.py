@@ -33,12 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MEMORY",
         help="the memory, an SQLite file; what is in it stays, nothing is added twice (default: memory.db)",
     )
-    parser.add_argument(
+    places = parser.add_mutually_exclusive_group()
+    places.add_argument(
         "--odometry",
         default="",
         metavar="TOPIC",
         help="topic of the recordings that says where the robot was (nav_msgs/Odometry, PoseStamped, "
         "PoseWithCovarianceStamped), for `search --near`",
+    )
+    places.add_argument(
+        "--tf",
+        default="",
+        metavar="FRAME",
+        help="frame in which the cameras' places are kept, such as map: by the recordings' /tf and /tf_static",
     )
     parser.add_argument(
         "--thumbnails", action="store_true", help="add small pictures of the recordings, for `search --sheet`"
@@ -65,8 +72,12 @@ def main(args: argparse.Namespace) -> int:
     from mobilevlm_ros.memory.vectors import vectors_of
     from mobilevlm_ros.ros.images.encodings import parse_encodings
 
-    if args.odometry or args.thumbnails:
+    places = None
+    if args.odometry or args.tf or args.thumbnails:
         check_installed()
+        from mobilevlm_ros.bags.enrich import PlaceSource
+
+        places = PlaceSource(args.odometry, args.tf)
     record_files(args.paths)  # before the memory is made
     check_place(args.output.expanduser())
     vectors = vectors_of(load_runtime(args.bundle, threads=1))
@@ -76,7 +87,7 @@ def main(args: argparse.Namespace) -> int:
             args.paths,
             store,
             vectors,
-            poses=args.odometry,
+            places=places,
             pictures=args.thumbnails,
             encodings=parse_encodings(args.encoding),
             progress=not args.quiet,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,9 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     when = "2026-03-01T12:03 (UTC, or with an offset), or seconds of the images' clock"
     only.add_argument("--from", dest="start", metavar="TIME", help=f"from this time on: {when}")
     only.add_argument("--to", dest="end", metavar="TIME", help="up to this time")
-    only.add_argument("--near", metavar="X,Y", help="near this place, metres")
+    only.add_argument("--near", nargs="+", metavar=("X", "Y"), help="near this place, metres")
     only.add_argument(
-        "--radius", type=float, metavar="M", help="with --near: within so many metres (default: 5)"
+        "--within",
+        "--radius",
+        dest="radius",
+        type=float,
+        metavar="M",
+        help="with --near: within so many metres (default: 5)",
     )
     options.add_bundle(parser)
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="also draw what was found")
@@ -81,13 +87,17 @@ def _query(args: argparse.Namespace) -> Query:
     from mobilevlm_ros.memory.record import Query
 
     x = y = radius = 0.0
+    text = args.text
     if args.near is not None:
-        x, y = _place(args.near)
+        x, y, rest = _place(args.near)
         radius = 5.0 if args.radius is None else args.radius
+        if len(rest) > (not text):
+            raise OptionError(f"--near has {rest[0]!r} too many: give two numbers, metres")
+        text = text or "".join(rest)
     elif args.radius is not None:
-        raise OptionError("--radius goes with --near X,Y: give the place too")
+        raise OptionError("--within goes with --near X Y: give the place too")
     return Query(
-        text=args.text,
+        text=text,
         camera=args.camera,
         kind=args.kind,
         start_ns=0 if args.start is None else moment(args.start, "--from"),
@@ -160,12 +170,15 @@ def moment(text: str, option: str) -> int:
         ) from error
 
 
-def _place(text: str) -> tuple[float, float]:
+def _place(given: Sequence[str]) -> tuple[float, float, Sequence[str]]:
+    """X and Y of `--near X Y` or `--near X,Y`, and what stands behind them: the text, perhaps."""
+    used = 1 if "," in given[0] else 2
     try:
-        x, y = map(float, text.split(","))
+        x, y = map(float, given[0].split(",") if used == 1 else given[:2])
     except ValueError as error:
-        raise OptionError(f"--near is {text!r}: give two numbers, metres, like 3.5,-2") from error
-    return x, y
+        told = " ".join(given[:used])
+        raise OptionError(f"--near is {told!r}: give two numbers, metres, as in --near 3.5 -2") from error
+    return x, y, given[used:]
 
 
 def line(match: Match) -> str:

@@ -82,9 +82,13 @@ class Hysteresis:
         return self.state is not before
 
     def forget(self, stamp_ns: int = 0) -> bool:
-        """Nothing is known from now on; True if that is another state than before."""
+        """Nothing is known from the picture of time `stamp_ns` on, nor was a threshold held until then; True
+        if that is another state than before. `since_ns` stays where the state was UNKNOWN already.
+        """
         changed = self.state is not State.UNKNOWN
-        self.state, self.since_ns = State.UNKNOWN, stamp_ns
+        if changed or stamp_ns < self.since_ns:
+            self.since_ns = stamp_ns
+        self.state = State.UNKNOWN
         self._candidate, self._held_from, self._last_ns = State.UNKNOWN, 0, None
         return changed
 

@@ -50,6 +50,7 @@ class Watch:
     last_turn: float  # monotonic
     probability: float = math.nan
     frame: Frame | None = None  # that was evaluated last
+    stamp_ns: int = 0  # its time
     status: Status = field(default_factory=lambda: Status(message="not evaluated yet"))
     told: int | None = None  # status code of the last message
 
@@ -229,8 +230,8 @@ class Monitors:
         jumped = watch.frame is not None and watch.frame.run != frame.run
         watch.frame = frame
         # A camera that fills no stamps has only the time of our clock.
-        stamp_ns = frame.stamp_ns or self._now_ns() or time_ns()
-        changed = watch.gate.update(watch.probability, stamp_ns, frame.run)
+        watch.stamp_ns = frame.stamp_ns or self._now_ns() or time_ns()
+        changed = watch.gate.update(watch.probability, watch.stamp_ns, frame.run)
         watch.status = Status(code=Status.OK, message=_ANEW if jumped else "")
         message = self._message(watch, changed)
         message.header = header_of(frame)
@@ -255,7 +256,8 @@ class Monitors:
         watch.status = status
         if watch.told == status.code:
             return
-        changed = watch.gate.forget(self._now_ns()) if watch.state is not State.UNKNOWN else False
+        # In the clock of the pictures, which need not be the node's: from the last one that was evaluated on.
+        changed = watch.gate.forget(watch.stamp_ns)
         if changed:
             self._log(watch)
         message = self._message(watch, changed)

@@ -122,6 +122,12 @@ def test_places_and_pictures_come_from_the_recording(
     assert (
         abs(found["position"]["x"] - (found["stamp_ns"] - start) / 1e9) < 0.3 and found["position"]["frame"]
     )
+    for place in (["--near", "2", "0", "--within", "0.7", "picture"], ["--near", "2,0", "--within", "0.7"]):
+        assert main(["search", "--json", *place]) == 0
+        (again,) = json.loads(capsys.readouterr().out)
+        assert again["stamp_ns"] == found["stamp_ns"]
+    assert main(["search", "picture", "--near", "-2", "-3.5", "--within", "0.7", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [], "nobody was there"
     with MemoryStore(folder / "memory.db") as store:
         (match,) = Searcher(store).search(Query("picture 4", limit=1, thumbnails=True))
     small = cv2.imdecode(np.frombuffer(match.record.thumbnail or b"", np.uint8), cv2.IMREAD_COLOR)
@@ -129,6 +135,16 @@ def test_places_and_pictures_come_from_the_recording(
     assert np.abs(small.astype(int) - expected).mean() < 6
     assert main(["index", str(file), "-o", "b.db", "--odometry", "/nowhere", "--quiet"]) == 1
     assert "/odom" in capsys.readouterr().err
+    assert main(["index", str(file), "-o", "tf.db", "--tf", "odom", "--quiet"]) == 0
+    assert main(["index", str(file), "-o", "b.db", "--tf", "map", "--quiet"]) == 1
+    assert "frames there are: base_link, odom" in capsys.readouterr().err
+    with MemoryStore(folder / "tf.db") as store:
+        matches = Searcher(store).search(Query(limit=10))
+    driven = [(match.record.stamp_ns - start) / 1e9 for match in matches]
+    cameras = [(p.frame, p.x, p.y, p.z) for match in matches if (p := match.record.position)]
+    assert len(driven) == 4
+    np.testing.assert_allclose([place[1:] for place in cameras], [(x + 0.5, 0, 1.2) for x in driven])
+    assert {place[0] for place in cameras} == {"odom"}
     (folder / "drive.mcap").rename(folder / "gone.mcap")
     assert main(["index", str(file), "-o", "b.db", "--thumbnails", "--quiet"]) == 1
     assert "elsewhere/drive.mcap, which is not there" in capsys.readouterr().err

@@ -88,6 +88,16 @@ def test_what_was_known_is_forgotten_when_time_jumps_back_or_on_request() -> Non
     assert not gate.update(1.0, 4 * S)  # the time held begins anew too
 
 
+def test_what_is_forgotten_before_it_was_known_is_not_held_meanwhile() -> None:
+    gate = Hysteresis(0.7, 0.3, 5.0)
+    assert not gate.update(1.0, 10 * S)
+    assert not gate.forget(10 * S) and gate.since_ns == 0, "it was unknown before"
+    assert not gate.update(1.0, 20 * S), "ten seconds without a picture hold nothing"
+    assert gate.update(1.0, 25 * S) and gate.since_ns == 25 * S
+    assert gate.forget(25 * S) and gate.since_ns == 25 * S
+    assert not gate.forget(30 * S) and gate.since_ns == 25 * S, "unknown since 25 s"
+
+
 @pytest.mark.parametrize(
     ("up", "down", "hold"), [(0.3, 0.7, 0), (0.5, 0.5, 0), (0.7, 0.3, -1), (1.1, 0.3, 0)]
 )

@@ -155,6 +155,8 @@ def test_a_camera_that_is_ahead_and_dies_is_not_vouched_for(watched: Watched) ->
     watched.until(unknown, "the end of the state")
     last = watched.states[-1]
     assert last.changed and last.status.code == Status.STALE_FRAME and "ahead" in last.status.message
+    evaluated = [state for state in watched.states if state.status.code == Status.OK]
+    assert last.since == evaluated[-1].header.stamp, "in the clock of the pictures, 600 s ahead of the node's"
     refused = watched.ask()
     assert refused.status.code == Status.STALE_FRAME and refused.answer == ""
     assert "600.0 s ahead" in refused.status.message

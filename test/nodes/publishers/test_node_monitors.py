@@ -173,15 +173,15 @@ def test_evidence_is_the_picture_itself_and_only_where_it_is_configured(watching
 
 def test_every_message_obeys_its_definition(watching: Watching) -> None:
     for name in ("person", "path_blocked", "red_light"):
-        before, since = MonitorState.UNKNOWN, 0
+        before, since, evaluated = MonitorState.UNKNOWN, 0, 0
         stamps = [s.header.stamp for s in watching.of(name) if s.status.code == Status.OK]
         assert len(stamps) == len({(s.sec, s.nanosec) for s in stamps})  # a frame is evaluated once
         for state in watching.of(name):
             assert state.changed == (state.state != before)
             now = state.since.sec * 1_000_000_000 + state.since.nanosec
             stamp = state.header.stamp.sec * 1_000_000_000 + state.header.stamp.nanosec
-            began = stamp if state.state != MonitorState.UNKNOWN else now  # of nothing: the clock
-            assert now == (began if state.changed else since)
+            evaluated = stamp if state.status.code == Status.OK else evaluated
+            assert now == (evaluated if state.changed else since), "in the clock of the pictures"
             assert math.isnan(state.probability) == (state.status.code != Status.OK)
             before, since = state.state, now
 
