@@ -60,6 +60,15 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Held:
+    """How many records the file has, the bytes that they take, and the stamp of the oldest (ns)."""
+
+    records: int = 0
+    nbytes: int = 0
+    oldest_ns: int = 0
+
+
+@dataclass(frozen=True)
 class Found:
     """What a search found, how many records there are, and the stamp of the oldest (ns)."""
 
@@ -79,6 +88,8 @@ class NodeMemory:
     Attributes:
         kept: records that were written.
         dropped: records that were lost: the disk did not take them.
+        held: what the file has; looked at every FORGET_PERIOD.
+        problem: what the disk said last; empty since it has taken something again.
 
     Raises:
         MemoryFileError: the file cannot be used.
@@ -87,6 +98,8 @@ class NodeMemory:
     def __init__(self, path: Path, limits: Limits, trouble: Callable[[str], None]) -> None:
         self.path = path
         self.kept = self.dropped = 0
+        self.held = Held()
+        self.problem = ""
         self._limits = limits
         self._trouble = trouble
         self._store = MemoryStore(path, writable=True)
@@ -116,6 +129,11 @@ class NodeMemory:
                 return
             self._waiting.append((record, image if self._limits.thumbnails else None))
             self._changed.notify()
+
+    @property
+    def waiting(self) -> int:
+        """Records that are not written yet."""
+        return len(self._waiting)
 
     def search(self, query: Query) -> Future[Found]:
         """Search on another thread. The future raises OptionError and MemoryFileError."""
@@ -176,21 +194,30 @@ class NodeMemory:
             record if image is None else replace(record, thumbnail=thumbnail(image))
             for record, image in items
         ]
-        self.kept += self._store.add(records, self._used)
+        added = self._store.add(records, self._used)
+        self.kept += added
+        oldest = min([self.held.oldest_ns] * bool(self.held.records) + [r.stamp_ns for r in records])
+        self.held = Held(self.held.records + added, self.held.nbytes, oldest)
 
     def _forget(self) -> None:
         age = self._limits.age
         before = time_ns() - int(age * 1e9) if 0 <= age < 1e9 else 0
         self._store.forget(int(_SHARE * (self._limits.nbytes - LOG_BYTES)), max(0, before))
+        count, oldest_ns = self._store.size()
+        self.held = Held(count, self._store.used_bytes, oldest_ns)
 
     def _try(self, work: Callable[[], object], records: int = 0) -> None:
         """Whatever happens to the disk, the node goes on."""
         try:
             work()
+            self.problem = ""
         except MobileVLMError as error:
-            self.dropped += records
-            self._trouble(str(error))
+            self._failed(str(error), records)
         except Exception as error:
-            self.dropped += records
             logger.exception("the memory failed")
-            self._trouble(f"memory {self.path}: {error!r}")
+            self._failed(f"memory {self.path}: {error!r}", records)
+
+    def _failed(self, problem: str, records: int) -> None:
+        self.dropped += records
+        self.problem = problem
+        self._trouble(problem)

@@ -7,6 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.expand_topic_name import expand_topic_name
+from rclpy.validate_full_topic_name import validate_full_topic_name
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -27,6 +31,15 @@ class Spec:
     bounds: tuple[float, float] | None = None
     choices: tuple[str, ...] = ()
     check: Callable[[Any], str] | None = None
+
+
+def _check_topic(name: str) -> str:
+    try:
+        if name:
+            validate_full_topic_name(expand_topic_name(name, "node", "/"))
+    except (InvalidTopicNameException, ValueError) as error:
+        return f"memory.odometry is {name!r}, which is no topic's name: {' '.join(str(error).split())}"
+    return ""
 
 
 MEMORY = (
@@ -53,6 +66,13 @@ MEMORY = (
         bounds=(-1.0, 1e9),
     ),
     Spec("memory.thumbnails", False, "Keep a small picture, about 4 kB, with each thing remembered."),
+    Spec(
+        "memory.odometry",
+        "",
+        "Topic that says where the robot is, kept with each thing remembered: nav_msgs/Odometry, PoseStamped "
+        "or PoseWithCovarianceStamped; empty = places are not kept.",
+        check=_check_topic,
+    ),
     Spec("memory.answers", False, "Remember answers to questions about the cameras too.", live=True),
 )
 """Of what the node remembers."""

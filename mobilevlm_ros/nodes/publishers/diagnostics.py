@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What /diagnostics says about the node: the model, its load, each camera, each monitor.
+"""What /diagnostics says about the node: the model, its load, each camera, each monitor, the memory.
 
 Levels: OK works; WARN works less well than configured, or a person should look; ERROR does not work, or a
 monitor of that severity is raised; STALE has not been at work yet.
@@ -19,10 +19,13 @@ from mobilevlm_ros.inference.monitoring.hysteresis import State
 from mobilevlm_ros.nodes.cameras.camera import Camera
 from mobilevlm_ros.nodes.host_metrics import hottest, resident_memory
 from mobilevlm_ros.nodes.model_manager import ModelManager
+from mobilevlm_ros.nodes.node_memory import NodeMemory
 from mobilevlm_ros.nodes.node_state import NodeState
+from mobilevlm_ros.nodes.odometry import Odometry
 from mobilevlm_ros.nodes.publishers.monitors import Watch
 from mobilevlm_ros.nodes.publishers.periodic import PeriodicPublishers
 from mobilevlm_ros.nodes.services.ask_server import AskServer
+from mobilevlm_ros.nodes.services.memory_server import MemoryServer
 from mobilevlm_ros.ros.status import name_of
 
 SATURATED = 0.95
@@ -36,6 +39,7 @@ def report(
     node_state: NodeState,
     ask_server: AskServer,
     periodic: PeriodicPublishers | None,
+    memory: MemoryServer,
     bundle_change: str = "",
 ) -> DiagnosticArray:
     """The message for /diagnostics; the node's full name goes before the names of its statuses.
@@ -53,6 +57,9 @@ def report(
         max_age = node.get_parameter("max_age").value
         statuses += [_camera_status(prefix, camera, max_age) for camera in node_state.cameras.values()]
         statuses += [_monitor_status(prefix, watch) for watch in periodic.monitors.watches]
+    if memory.memory is not None:
+        now_ns = int(node.get_clock().now().nanoseconds)
+        statuses.append(_memory_status(prefix, memory.memory, memory.odometry, now_ns))
     message = DiagnosticArray(status=statuses)
     message.header.stamp = node.get_clock().now().to_msg()
     return message
@@ -164,6 +171,24 @@ def _monitor_status(prefix: str, watch: Watch) -> DiagnosticStatus:
         "hold_time": monitor.hold_time,
     }
     return _status(f"{prefix}: monitor {watch.name}", watch.camera.name, level, text, values)
+
+
+def _memory_status(
+    prefix: str, memory: NodeMemory, odometry: Odometry | None, now_ns: int
+) -> DiagnosticStatus:
+    held, trouble = memory.held, memory.problem or ("" if odometry is None else odometry.trouble)
+    level = DiagnosticStatus.WARN if trouble else DiagnosticStatus.OK
+    values = {
+        "file": memory.path,
+        "records": held.records,
+        "mb": f"{held.nbytes / 2**20:.1f}",
+        "oldest_age_seconds": f"{(now_ns - held.oldest_ns) / 1e9:.0f}" if held.records else "",
+        "kept": memory.kept,
+        "waiting": memory.waiting,
+        "dropped": memory.dropped,
+        "odometry": "" if odometry is None else odometry.topic,
+    }
+    return _status(f"{prefix}: memory", "", level, trouble or "remembering", values)
 
 
 def _status(

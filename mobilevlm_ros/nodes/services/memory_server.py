@@ -27,6 +27,7 @@ from mobilevlm_ros.memory.vectors import make_vectors
 from mobilevlm_ros.nodes.model_manager import LoadedBundle, ModelManager
 from mobilevlm_ros.nodes.node_memory import Found, Limits, NodeMemory
 from mobilevlm_ros.nodes.node_state import NodeState
+from mobilevlm_ros.nodes.odometry import Odometry
 from mobilevlm_ros.nodes.services.ask_server import SERVICE_QOS
 from mobilevlm_ros.ros.images.messages import octets
 from mobilevlm_ros.ros.stamps import to_message, to_nanoseconds
@@ -46,6 +47,7 @@ class MemoryServer:
 
     Attributes:
         memory: what is remembered; None while the node is not configured, or remembers nothing.
+        odometry: where the robot is; None where the parameters name no topic.
     """
 
     def __init__(self, node: Node, node_state: NodeState) -> None:
@@ -54,6 +56,7 @@ class MemoryServer:
         self._searching = 0
         self._vectors_of: LoadedBundle | None = None
         self.memory: NodeMemory | None = None
+        self.odometry: Odometry | None = None
         self._service = node.create_service(
             SearchMemory,
             "~/search_memory",
@@ -76,16 +79,25 @@ class MemoryServer:
         path = Path(expanded(value["file"])) if value["file"] else self._default_file()
         log = self._node.get_logger()
         self.memory = NodeMemory(path, limits, lambda text: log.error(text, throttle_duration_sec=10.0))
+        if value["odometry"]:
+            self.odometry = Odometry(self._node, value["odometry"])
         log.info(f"remembers in {path}")
 
     def close(self) -> None:
         """Remember nothing more; what there is is written."""
         memory, self.memory, self._vectors_of = self.memory, None, None
+        if self.odometry is not None:
+            self.odometry.close()
+            self.odometry = None
         if memory is not None:
             memory.close()
 
     def tick(self, model: ModelManager) -> None:
-        """Have the model that answers now make the vectors; call it often (it costs next to nothing)."""
+        """Look for the robot's positions, and have the model that answers now make the vectors; call it often
+        (it costs next to nothing).
+        """
+        if self.odometry is not None:
+            self.odometry.look()
         memory, loaded = self.memory, model.loaded
         known = self._vectors_of
         if memory is None or (known is not None and known.runtime is loaded.runtime):
@@ -123,7 +135,7 @@ class MemoryServer:
     def _remember(
         self, kind: str, frame: Frame, text: str, question: str, confidence: float, model_id: str
     ) -> None:
-        memory = self.memory
+        memory, odometry = self.memory, self.odometry
         if memory is None:
             return
         # A camera that fills no stamps has only the time of our clock.
@@ -137,6 +149,7 @@ class MemoryServer:
             confidence,
             model_id,
             frame.frame_id,
+            position=None if odometry is None else odometry.at(stamp_ns),
         )
         memory.remember(record, frame.image)
 
@@ -229,4 +242,4 @@ def _message(match: Match, thumbnails: bool) -> MemoryMatch:
     return message
 
 
-_PARAMETERS = ("enabled", "file", "max_mb", "max_age", "thumbnails")
+_PARAMETERS = ("enabled", "file", "max_mb", "max_age", "thumbnails", "odometry")

@@ -7,11 +7,14 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from lifecycle_msgs.msg import Transition
 from mobilevlm_msgs.msg import Status
 from mobilevlm_msgs.srv import SearchMemory
@@ -21,7 +24,7 @@ from mobilevlm_ros.client import AsyncAskImageClient
 from mobilevlm_ros.memory.record import Query
 from mobilevlm_ros.memory.search import Searcher
 from mobilevlm_ros.memory.store import MemoryStore
-from mobilevlm_ros.ros.stamps import to_nanoseconds
+from mobilevlm_ros.ros.stamps import to_message, to_nanoseconds
 from mobilevlm_ros.simulation.questions import describe
 from mobilevlm_ros.simulation.render import observe
 from mobilevlm_ros.simulation.scene_sampler import sample_scene
@@ -29,6 +32,7 @@ from mobilevlm_ros.simulation.scene_sampler import sample_scene
 NAME = "rememberer"
 SEED = 3
 TRUTH = describe(observe(sample_scene(SEED)).seen)
+ODOMETRY = "/rememberer/odom"
 MONITORS = "monitors:\n  - {name: ball, question: 'Is there a white ball?', rate: 2.0}\n"
 
 
@@ -57,6 +61,7 @@ def remembering(graph: Any, nano: Path, folder: Path, second_node: Callable[...,
         "memory.file": folder / "memory.db",
         "memory.thumbnails": True,
         "memory.answers": True,
+        "memory.odometry": ODOMETRY,
     }
     made = second_node(NAME, **parameters)
     yield made
@@ -94,6 +99,45 @@ def test_what_the_camera_showed_is_found_with_its_header_and_picture(graph: Any,
     truth = cv2.resize(observe(sample_scene(SEED)).image[..., ::-1], picture.shape[1::-1])
     assert np.abs(picture.astype(int) - truth).mean() < 12, "the picture that was described"
     assert search(remembering, "a purple elephant").matches == []
+
+
+def test_the_robots_place_is_kept_and_found(graph: Any, remembering: Any) -> None:
+    """The robot drives along y = -3 at 1 m/s."""
+    start, node = time_ns(), graph.node
+    reports: list[DiagnosticStatus] = []
+
+    def report() -> DiagnosticStatus | None:
+        return next((status for status in reversed(reports) if status.name == f"{NAME}: memory"), None)
+
+    listening = node.create_subscription(
+        DiagnosticArray, "/diagnostics", lambda message: reports.extend(message.status), 10
+    )
+    graph.until(report, "what the memory says of itself")
+    assert report().level == DiagnosticStatus.WARN and f"nothing is published on {ODOMETRY}" in report().message
+    publisher = node.create_publisher(PoseWithCovarianceStamped, ODOMETRY, 1)
+
+    def drive() -> None:
+        message = PoseWithCovarianceStamped()
+        message.header.frame_id, now = "map", time_ns()
+        message.header.stamp = to_message(now)
+        message.pose.pose.position.x, message.pose.pose.position.y = (now - start) / 1e9, -3.0
+        publisher.publish(message)
+
+    def look() -> Any:
+        drive()
+        matches = search(remembering, y=-3.0, x=500.0, radius=500.0, kind="caption").matches
+        return matches[0] if matches else None
+
+    match = graph.until(look, "a caption with its place")
+    driven = (to_nanoseconds(match.header.stamp) - start) / 1e9
+    assert match.position_frame == "map" and match.y == -3.0 and abs(match.x - driven) <= 0.5
+    assert search(remembering, x=500.0, y=600.0, radius=500.0).matches == []
+    graph.until(lambda: report().level == DiagnosticStatus.OK, "a memory that knows its place")
+    values = {pair.key: pair.value for pair in report().values}
+    assert int(values["kept"]) > 0 and values["dropped"] == "0" and int(values["records"]) > 0
+    assert values["odometry"] == ODOMETRY and float(values["oldest_age_seconds"]) >= 0
+    node.destroy_publisher(publisher)
+    node.destroy_subscription(listening)
 
 
 def test_monitors_and_answers_are_remembered(graph: Any, remembering: Any) -> None:
