@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-_NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|-inf(inity)?|-nan", re.IGNORECASE)
+_NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?(,[-+.\de]*)?|-inf(inity)?|-nan", re.IGNORECASE)
+_PLAIN = re.compile(r"-\d+|-\d*\.\d+")  # which argparse takes for numbers, several after one option too
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,7 +45,8 @@ def with_negative_numbers(argv: Sequence[str]) -> list[str]:
     joined: list[str] = []
     for word in argv:
         before = joined[-1] if joined else ""
-        if _NEGATIVE.fullmatch(word) and before.startswith("--") and "=" not in before and len(before) > 2:
+        negative = _NEGATIVE.fullmatch(word) and not _PLAIN.fullmatch(word)
+        if negative and before.startswith("--") and "=" not in before and len(before) > 2:
             joined[-1] = f"{before}={word}"
         else:
             joined.append(word)

@@ -91,8 +91,9 @@ class DemoOptions:
 def record_demo(path: Path, options: DemoOptions, *, overwrite: bool = False) -> int:
     """Writes the MCAP; returns how many images it holds.
 
-    Beside the images it holds /odom, /tf and /tf_static (base_link and the cameras in odom), and for each camera NAME/camera/scene: what the simulated camera_node
-    publishes as ~/scene, from which the truth about each image can be computed.
+    Beside the images it holds /odom, /tf and /tf_static (base_link and the cameras in odom), and for each
+    camera NAME/camera/scene: what the simulated camera_node publishes as ~/scene, from which the truth about
+    each image can be computed.
 
     Raises:
         OptionError, OutputError.

@@ -83,7 +83,9 @@ class Recording:
         self._bag.close()
 
     def place(self, record: Record) -> Position | None:
-        """Where the robot, or with `tf_frame` the camera, was at a record's time; None where that is not known."""
+        """Where the robot, or with `tf_frame` the camera, was at a record's time; None where that is not
+        known.
+        """
         if self._above:
             return self._transforms.position(record.frame_id, self._above, record.time_ns)
         return self._track.at(record.time_ns)

@@ -164,9 +164,7 @@ def _records(file: Path, told: Indexed, advance: Callable[[int], object]) -> Ite
 class _Enricher:
     """Makes of one file's records what a memory keeps, with places and pictures where they are wanted."""
 
-    def __init__(
-        self, file: Path, places: PlaceSource | None, pictures: bool, encodings: Encodings
-    ) -> None:
+    def __init__(self, file: Path, places: PlaceSource | None, pictures: bool, encodings: Encodings) -> None:
         self._file = file
         self._places = places
         self._pictures = pictures

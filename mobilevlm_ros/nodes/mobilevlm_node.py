@@ -280,9 +280,7 @@ class MobileVLMNode(LifecycleNode):
         model = self.node_state.model
         change = "" if model is None else self._bundle_watch.look(model.loaded.runtime.bundle)
         self._diagnostics.publish(
-            diagnostics.report(
-                self, self.node_state, self.ask_server, self._periodic, self._memory, change
-            )
+            diagnostics.report(self, self.node_state, self.ask_server, self._periodic, self._memory, change)
         )
 
 

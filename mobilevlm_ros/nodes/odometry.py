@@ -68,7 +68,9 @@ class Odometry:
             return
         kind = next((kind for kind in kinds if kind in TYPES), None)
         if kind is None:
-            self.trouble = f"{self.topic} is of type {kinds[0]} (memory.odometry): name one of {', '.join(TYPES)}"
+            self.trouble = (
+                f"{self.topic} is of type {kinds[0]} (memory.odometry): name one of {', '.join(TYPES)}"
+            )
             return
         package, _, name = kind.split("/")
         try:

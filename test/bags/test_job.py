@@ -227,7 +227,9 @@ def test_the_demo_recording_is_the_simulation(tmp_path: Path) -> None:
         (scene,) = bag.messages(["/front/camera/scene"])
         about: Any = typestore().deserialize_cdr(scene.data, "std_msgs/msg/String")
         assert json.loads(about.data)["seed"] == 5
-        assert bag.topics["/odom"].count == bag.topics["/tf"].count == 6 and bag.topics["/tf_static"].count == 1
+        assert (
+            bag.topics["/odom"].count == bag.topics["/tf"].count == 6 and bag.topics["/tf_static"].count == 1
+        )
 
 
 def test_no_ros_is_needed(demo: Path, tmp_path: Path, nano: Path) -> None:

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tf",
         default="",
         metavar="FRAME",
-        help="frame in which the cameras' places are kept, such as map: by the recordings' /tf and /tf_static",
+        help="keep the cameras' places in this frame, such as map, by the recordings' /tf and /tf_static",
     )
     parser.add_argument(
         "--thumbnails", action="store_true", help="add small pictures of the recordings, for `search --sheet`"

@@ -126,8 +126,9 @@ def test_places_and_pictures_come_from_the_recording(
         assert main(["search", "--json", *place]) == 0
         (again,) = json.loads(capsys.readouterr().out)
         assert again["stamp_ns"] == found["stamp_ns"]
-    assert main(["search", "picture", "--near", "-2", "-3.5", "--within", "0.7", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == [], "nobody was there"
+    for place in (["-2", "-3.5"], ["-2,-3.5"]):
+        assert main(["search", "picture", "--near", *place, "--within", "0.7", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == [], "nobody was there"
     with MemoryStore(folder / "memory.db") as store:
         (match,) = Searcher(store).search(Query("picture 4", limit=1, thumbnails=True))
     small = cv2.imdecode(np.frombuffer(match.record.thumbnail or b"", np.uint8), cv2.IMREAD_COLOR)

@@ -113,7 +113,9 @@ def test_the_robots_place_is_kept_and_found(graph: Any, remembering: Any) -> Non
         DiagnosticArray, "/diagnostics", lambda message: reports.extend(message.status), 10
     )
     graph.until(report, "what the memory says of itself")
-    assert report().level == DiagnosticStatus.WARN and f"nothing is published on {ODOMETRY}" in report().message
+    assert (
+        report().level == DiagnosticStatus.WARN and f"nothing is published on {ODOMETRY}" in report().message
+    )
     publisher = node.create_publisher(PoseWithCovarianceStamped, ODOMETRY, 1)
 
     def drive() -> None:
