@@ -56,32 +56,26 @@ class Nearest:
         self._vectors: NDArray[np.int8] = np.zeros((0, 0), np.int8)
         self._state: tuple[object, ...] = ()
 
-    def find(self, packed: bytes, most: int, allowed: bool) -> list[int]:
+    def find(self, packed: bytes, most: int) -> list[int]:
         """Ids of the texts whose vectors have the greatest cosine with i8[D], best first.
 
         Args:
             packed: the vector.
             most: how many.
-            allowed: only those in the temporary table `allowed`.
         """
         if not any(packed):
             return []
         if self.engine == "sqlite-vec":
-            where = "WHERE text_id IN (SELECT text_id FROM allowed)" if allowed else ""
             rows = self._connection.execute(
-                "SELECT text_id, vec_distance_cosine(vec_int8(vector), vec_int8(?)) AS distance"  # nosec B608
-                f" FROM vectors {where} ORDER BY distance LIMIT ?",
+                "SELECT text_id, vec_distance_cosine(vec_int8(vector), vec_int8(?)) AS distance"
+                " FROM vectors ORDER BY distance LIMIT ?",
                 (packed, most),
             )
             return [int(row[0]) for row in rows]
         self._refresh()
-        among: NDArray[np.bool_] | None = None
-        if allowed:
-            ids = self._connection.execute("SELECT text_id FROM allowed").fetchall()
-            among = np.isin(self._ids, np.array(ids, np.int64).reshape(-1))
-        return self._nearest(np.frombuffer(packed, np.int8), most, among)
+        return self._nearest(np.frombuffer(packed, np.int8), most)
 
-    def _nearest(self, vector: NDArray[np.int8], most: int, among: NDArray[np.bool_] | None) -> list[int]:
+    def _nearest(self, vector: NDArray[np.int8], most: int) -> list[int]:
         if not len(self._ids):
             return []
         query = vector.astype(np.float32)
@@ -90,12 +84,10 @@ class Nearest:
             for start in range(0, len(self._ids), _ROWS)
         ]
         similar = np.concatenate(parts)
-        if among is not None:
-            similar = np.where(among, similar, -np.inf)
         most = min(most, len(similar))
         best = np.argpartition(-similar, most - 1)[:most]
         best = best[np.argsort(-similar[best], kind="stable")]
-        return [int(self._ids[i]) for i in best if np.isfinite(similar[i])]
+        return [int(self._ids[i]) for i in best]
 
     def _refresh(self) -> None:
         """Read the vectors that came since the last time; all of them where some went."""

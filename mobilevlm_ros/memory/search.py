@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,21 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobilevlm_ros.errors import OptionError
+from mobilevlm_ros.memory.filters import check, filters
 from mobilevlm_ros.memory.nearest import Nearest
-from mobilevlm_ros.memory.record import KINDS, Match, Position, Query, Record
+from mobilevlm_ros.memory.record import Match, Position, Query, Record
 from mobilevlm_ros.memory.store import MemoryStore
 from mobilevlm_ros.memory.vectors import SCALE, TextVectors
 from mobilevlm_ros.memory.words import Wanted, agreement, negates, spellings, understand, words
 
-MOST_MATCHES = 100
-"""Of one search."""
-
-LONGEST_TEXT = 2000
-"""Characters of what is looked for; a question may be as long."""
-
 CANDIDATES = 200
 """Texts that each way of looking contributes."""
+
+MORE = 10
+"""Times so many of the nearest vectors are looked at where there are filters."""
+
+FEW = 3000
+"""Texts that are all scored where the filters leave no more: looking for words would read the whole index
+first. The result is that of scoring every text.
+"""
 
 FUSION = 60
 """k of reciprocal-rank fusion: sum of 1 / (k + rank) (Cormack et al., SIGIR 2009)."""
@@ -110,55 +111,73 @@ class Searcher:
             wanted = understand(query.text)
             if not wanted.terms:  # 'the last one'
                 return self._newest(query, oldest=wanted.order < 0)
-            condition, values = _filters(query)
-            if condition:
-                self._allow(condition, values)
-            texts = self._ranked(wanted, query.text, bool(condition))
+            texts = self._ranked(wanted, query)
             if wanted.order:
                 return self._by_time(texts, query, wanted.order < 0)
             return self._best(texts, query)
 
-    def _allow(self, condition: str, values: Sequence[Any]) -> None:
-        run = self._store.connection.execute
-        run("CREATE TEMPORARY TABLE IF NOT EXISTS allowed (text_id INTEGER PRIMARY KEY)")
-        run("DELETE FROM allowed")
-        run(f"INSERT INTO allowed SELECT DISTINCT text_id FROM records WHERE {condition}", values)  # nosec B608
-
-    def _ranked(self, wanted: Wanted, text: str, filtered: bool) -> list[_Scored]:
+    def _ranked(self, wanted: Wanted, query: Query) -> list[_Scored]:
         """The texts that agree, best first."""
-        fused: dict[int, float] = {}
-        for ids in self._candidates(wanted, text, filtered):
-            for rank, text_id in enumerate(ids):
-                fused[text_id] = fused.get(text_id, 0.0) + 1.0 / (FUSION + rank + 1)
+        few = self._few(query)
+        fused = dict.fromkeys(few or (), 0.0)
+        if few is None:
+            for ids in self._candidates(wanted, query):
+                for rank, text_id in enumerate(ids):
+                    fused[text_id] = fused.get(text_id, 0.0) + 1.0 / (FUSION + rank + 1)
         scored = [
             _Scored(text_id, score, fused[text_id])
-            for text_id, score in self._scores(wanted, text, fused)
+            for text_id, score in self._scores(wanted, fused)
             if score >= LEAST_SCORE
         ]
         return sorted(scored, key=lambda item: (-item.score, -item.fused, -item.text_id))
 
-    def _candidates(self, wanted: Wanted, text: str, filtered: bool) -> Iterable[list[int]]:
+    def _few(self, query: Query) -> list[int] | None:
+        """The texts that the filters leave, where those are so few that all can be scored; else None."""
+        condition, values = filters(query)
+        if not condition:
+            return None
+        rows = self._store.connection.execute(
+            f"SELECT DISTINCT text_id FROM records WHERE {condition} LIMIT ?",  # nosec B608
+            (*values, FEW + 1),
+        ).fetchall()
+        return [int(row[0]) for row in rows] if len(rows) <= FEW else None
+
+    def _candidates(self, wanted: Wanted, query: Query) -> Iterable[list[int]]:
         every = [_any_of(spellings(term)) for term in dict.fromkeys(wanted.terms)]
-        yield self._matching(f'"{wanted.phrase}"', filtered)
-        together = self._matching(" AND ".join(every), filtered)
+        yield self._matching(f'"{wanted.phrase}"', query)
+        together = self._matching(" AND ".join(every), query)
         yield together
         if len(together) < CANDIDATES and len(every) > 1:
-            yield self._matching(" OR ".join(every), filtered)
+            yield self._matching(" OR ".join(every), query)
         if self._vectors is not None and self.uses_vectors:
             packed = self._vectors.packed(" ".join(wanted.terms))
-            yield self._nearest.find(packed, CANDIDATES, filtered)
+            yield self._allowed(self._nearest.find(packed, MORE * CANDIDATES), query)[:CANDIDATES]
 
-    def _matching(self, expression: str, filtered: bool) -> list[int]:
+    def _matching(self, expression: str, query: Query) -> list[int]:
         """Ids of texts that match an expression of FTS5, by bm25."""
-        # The plus keeps SQLite from running the expression anew for each text that is allowed.
-        where = "AND +rowid IN (SELECT text_id FROM allowed)" if filtered else ""
+        condition, values = filters(query, indexed=False)
+        # FTS5 gives the rows in the order of their rank, so the filters look at a few hundred of them.
+        where = f"AND {_EXISTS.format('words.rowid', condition)}" if condition else ""
         rows = self._store.connection.execute(
             f"SELECT rowid FROM words WHERE words MATCH ? {where} ORDER BY rank LIMIT ?",  # nosec B608
-            (expression, CANDIDATES),
+            (expression, *values, CANDIDATES),
         )
         return [int(row[0]) for row in rows]
 
-    def _scores(self, wanted: Wanted, text: str, ids: Iterable[int]) -> Iterable[tuple[int, float]]:
+    def _allowed(self, ids: list[int], query: Query) -> list[int]:
+        """Those texts that the filters leave, in the same order."""
+        condition, values = filters(query, indexed=False)
+        if not condition or not ids:
+            return ids
+        rows = self._store.connection.execute(
+            f"SELECT id FROM texts WHERE id IN ({','.join(map(str, ids))})"  # nosec B608
+            f" AND {_EXISTS.format('texts.id', condition)}",
+            values,
+        )
+        left = {int(row[0]) for row in rows}
+        return [text_id for text_id in ids if text_id in left]
+
+    def _scores(self, wanted: Wanted, ids: Iterable[int]) -> Iterable[tuple[int, float]]:
         query = self._vectors.vector(" ".join(wanted.terms)) if self._vectors and self.uses_vectors else None
         marks = ",".join(map(str, ids))
         rows = self._store.connection.execute(
@@ -184,7 +203,7 @@ class Searcher:
         return _ALIKE_COUNTS * cosine if cosine >= _ALIKE_FROM else 0.0
 
     def _newest(self, query: Query, oldest: bool = False) -> list[Match]:
-        condition, values = _filters(query)
+        condition, values = filters(query)
         order = "ASC" if oldest else "DESC"
         rows = self._store.connection.execute(
             f"SELECT {_FIELDS} FROM records WHERE {condition or 'true'}"  # nosec B608
@@ -198,7 +217,7 @@ class Searcher:
         good = {t.text_id: t.score for t in texts if t.score >= least}
         if not good:
             return []
-        condition, values = _filters(query)
+        condition, values = filters(query, indexed=False)
         order = "ASC" if oldest else "DESC"
         rows = self._store.connection.execute(
             f"SELECT {_FIELDS} FROM records WHERE text_id IN ({','.join(map(str, good))})"  # nosec B608
@@ -208,7 +227,7 @@ class Searcher:
         return [self._match(row, good[row[1]], query) for row in rows]
 
     def _best(self, texts: Sequence[_Scored], query: Query) -> list[Match]:
-        condition, values = _filters(query)
+        condition, values = filters(query, indexed=False)
         found: list[Match] = []
         for text in texts:
             rows = self._store.connection.execute(
@@ -240,47 +259,12 @@ class Searcher:
         return Match(record, score)
 
 
+_EXISTS = "EXISTS (SELECT 1 FROM records WHERE text_id = {} AND {})"
+
 _FIELDS = (
     "id, text_id, stamp_ns, camera, kind, answer, question, confidence, model_id, frame_id, topic, bag, "
     "position_frame, x, y, z"
 )
-
-
-def check(query: Query) -> None:
-    """Raises OptionError for a field that cannot be used."""
-    if len(query.text) > LONGEST_TEXT or "\0" in query.text:
-        raise OptionError(
-            f"text has {len(query.text)} characters: give up to {LONGEST_TEXT}, none of them NUL"
-        )
-    if query.kind and query.kind not in KINDS:
-        raise OptionError(f"kind is {query.kind[:40]!r}: choose one of {', '.join(KINDS)}, or leave it empty")
-    if not 1 <= query.limit <= MOST_MATCHES:
-        raise OptionError(f"limit is {query.limit}: give a number from 1 to {MOST_MATCHES}")
-    if not all(map(math.isfinite, (query.x, query.y, query.radius))) or query.radius < 0:
-        raise OptionError(
-            f"x, y, radius are {query.x}, {query.y}, {query.radius}: give finite metres, and a radius from 0"
-        )
-    if query.start_ns and query.end_ns and query.start_ns > query.end_ns:
-        raise OptionError("the end of the time is before its start: exchange them")
-
-
-def _filters(query: Query) -> tuple[str, list[Any]]:
-    """The condition on `records` in SQL, and its values; empty where everything will do."""
-    parts: list[str] = []
-    values: list[Any] = []
-    for condition, value in (
-        ("camera = ?", query.camera),
-        ("kind = ?", query.kind),
-        ("stamp_ns >= ?", query.start_ns),
-        ("stamp_ns <= ?", query.end_ns),
-    ):
-        if value:
-            parts.append(condition)
-            values.append(value)
-    if query.radius > 0:
-        parts.append("(x - ?) * (x - ?) + (y - ?) * (y - ?) <= ?")
-        values += [query.x, query.x, query.y, query.y, query.radius**2]
-    return " AND ".join(parts), values
 
 
 def _sights(rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:

@@ -20,46 +20,11 @@ from typing import Any
 from mobilevlm_ros.errors import MemoryFileError
 from mobilevlm_ros.memory.database_file import LOCK_WAIT, address, remedy
 from mobilevlm_ros.memory.record import Record
+from mobilevlm_ros.memory.schema import APPLICATION_ID, INDEXES, SCHEMA, VERSION, statements
 from mobilevlm_ros.memory.vectors import TextVectors
-
-VERSION = 1
-"""Of the schema, kept as SQLite's user_version."""
-
-APPLICATION_ID = 0x4D564C4D
-"""'MVLM': tells this file from other SQLite files (SQLite, PRAGMA application_id)."""
 
 _AT_ONCE = 500
 """Records that are forgotten in one transaction: nobody waits long for it, and the log stays small."""
-
-_SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE texts (
-    id INTEGER PRIMARY KEY, shown TEXT NOT NULL, searched TEXT NOT NULL, UNIQUE (searched, shown)
-);
-CREATE TABLE vectors (text_id INTEGER PRIMARY KEY, vector BLOB NOT NULL);
-CREATE VIRTUAL TABLE words USING fts5 (searched, content='texts', content_rowid='id',
-    tokenize='porter unicode61 remove_diacritics 2');
-CREATE TABLE records (
-    id INTEGER PRIMARY KEY, text_id INTEGER NOT NULL REFERENCES texts (id), stamp_ns INTEGER NOT NULL,
-    camera TEXT NOT NULL, kind TEXT NOT NULL, confidence REAL NOT NULL, question TEXT NOT NULL,
-    answer TEXT NOT NULL, model_id TEXT NOT NULL, frame_id TEXT NOT NULL, topic TEXT NOT NULL,
-    bag TEXT NOT NULL, position_frame TEXT, x REAL, y REAL, z REAL, kept_ns INTEGER NOT NULL,
-    UNIQUE (text_id, stamp_ns, camera, kind, topic, bag)
-);
-CREATE INDEX records_stamp ON records (stamp_ns);
-CREATE INDEX records_camera ON records (camera, stamp_ns);
-CREATE TABLE thumbnails (record_id INTEGER PRIMARY KEY, jpeg BLOB NOT NULL);
-CREATE TRIGGER text_added AFTER INSERT ON texts BEGIN
-    INSERT INTO words (rowid, searched) VALUES (new.id, new.searched);
-END;
-CREATE TRIGGER text_gone AFTER DELETE ON texts BEGIN
-    INSERT INTO words (words, rowid, searched) VALUES ('delete', old.id, old.searched);
-    DELETE FROM vectors WHERE text_id = old.id;
-END;
-CREATE TRIGGER record_gone AFTER DELETE ON records BEGIN
-    DELETE FROM thumbnails WHERE record_id = old.id;
-END;
-"""
 
 
 class MemoryStore:
@@ -111,6 +76,9 @@ class MemoryStore:
                 f"{self.path} is a memory of version {version}, and this program reads version {VERSION}: "
                 "make it again from the records with `mobilevlm index`, into another file"
             )
+        if writable:
+            for statement in statements(INDEXES):
+                run(statement)
         run("PRAGMA synchronous = NORMAL")  # in WAL a power cut may lose the last commits, never the file
         run("PRAGMA temp_store = MEMORY")
         run("PRAGMA cache_size = -65536")
@@ -120,7 +88,7 @@ class MemoryStore:
             run = self.connection.execute
             if run("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 return  # another process was faster
-            for statement in _statements(_SCHEMA):
+            for statement in statements(SCHEMA):
                 run(statement)
             run(f"PRAGMA application_id = {APPLICATION_ID}")
             run(f"PRAGMA user_version = {VERSION}")
@@ -274,13 +242,3 @@ def _storable(record: Record) -> Record:
         if isinstance(value := getattr(record, item.name), str) and not value.isprintable()
     }
     return replace(record, **broken) if broken else record
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements of a script; `executescript` would commit what has begun."""
-    part = ""
-    for line in script.splitlines(keepends=True):
-        part += line
-        if sqlite3.complete_statement(part):
-            yield part
-            part = ""

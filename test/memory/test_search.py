@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mobilevlm_ros.errors import OptionError
+from mobilevlm_ros.memory import search
 from mobilevlm_ros.memory.record import ANSWER, CAPTION, MONITOR, Position, Query, Record
 from mobilevlm_ros.memory.search import Searcher
 from mobilevlm_ros.memory.store import MemoryStore
@@ -90,14 +91,34 @@ def test_what_was_never_seen_is_not_made_up(store: MemoryStore, vectors: TextVec
     ]
 
 
-def test_filters(store: MemoryStore, vectors: TextVectors) -> None:
+@pytest.mark.parametrize("few", [3000, 0])
+def test_filters(store: MemoryStore, vectors: TextVectors, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they leave few texts, and where they leave many."""
+    monkeypatch.setattr(search, "FEW", few)
     ball = "a red ball"
     assert found(store, vectors, Query(ball, camera="front"))[0] == (0, SEEN[0])
     assert {at for at, _ in found(store, vectors, Query(ball, start_ns=50 * SECOND))} == {100, 101}
     assert found(store, vectors, Query(ball, end_ns=SECOND // 2)) == [(0, SEEN[0])]
     assert found(store, vectors, Query(ball, x=99.0, y=2.0, radius=1.5)) == [(100, SEEN[0])]
+    assert found(store, vectors, Query(ball, x=99.0, y=3.6, radius=1.5)) == [], "a circle, not a square"
     assert found(store, vectors, Query("dog", kind=CAPTION)) == []
+    assert found(store, vectors, Query("where did you last see a dog", kind=MONITOR)) == [
+        (201, "dog: raised")
+    ]
     assert found(store, vectors, Query(ball, camera="none")) == []
+
+
+def test_indexes_of_a_former_release_are_made_up_for(tmp_path: Path) -> None:
+    with MemoryStore(tmp_path / "m.db", writable=True) as store:
+        store.add([Record(1, "", CAPTION, "A dog.", position=Position("map", 1.0, 1.0))], None)
+        store.connection.execute("DROP INDEX records_place")
+        store.connection.execute("DROP INDEX records_kind")
+    with MemoryStore(tmp_path / "m.db") as store:
+        near = Query("a dog", x=1.0, y=1.0, radius=0.5, kind=CAPTION)
+        assert [at for at, _ in found(store, None, near)] == [0], "found without them too"
+    with MemoryStore(tmp_path / "m.db", writable=True) as store:
+        plan = store.connection.execute("EXPLAIN QUERY PLAN SELECT 1 FROM records WHERE x >= 0 AND x <= 1")
+        assert "records_place" in plan.fetchone()[3]
 
 
 def test_without_text_the_newest_come(store: MemoryStore, vectors: TextVectors) -> None:

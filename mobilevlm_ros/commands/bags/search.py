@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Prints what was found, best first; 0 also where that is nothing."""
     from mobilevlm_ros.evaluation import drawing
-    from mobilevlm_ros.memory.search import check
+    from mobilevlm_ros.memory.filters import check
     from mobilevlm_ros.memory.sheet import contact_sheet
 
     query = _query(args)

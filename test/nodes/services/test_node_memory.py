@@ -33,7 +33,7 @@ NAME = "rememberer"
 SEED = 3
 TRUTH = describe(observe(sample_scene(SEED)).seen)
 ODOMETRY = "/rememberer/odom"
-MONITORS = "monitors:\n  - {name: ball, question: 'Is there a white ball?', rate: 2.0}\n"
+MONITORS = "monitors:\n  - {name: ball, question: 'Is there a white ball?', rate: 0.5}\n"
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,8 @@ def remembering(graph: Any, nano: Path, folder: Path, second_node: Callable[...,
     parameters = {
         "bundle": nano,
         "caption_rate": 5.0,
+        "caption_preempted": "resume",  # so that a busy machine makes some
+        "max_age": 30.0,
         "monitors_file": folder / "monitors.yaml",
         "memory.enabled": True,
         "memory.file": folder / "memory.db",
