@@ -46,7 +46,7 @@ INDEXES = """
 CREATE INDEX IF NOT EXISTS records_kind ON records (kind, stamp_ns);
 CREATE INDEX IF NOT EXISTS records_place ON records (x) WHERE x IS NOT NULL;
 """
-"""Memories of former releases lack them; whoever opens one to write makes them. Only speed depends on it."""
+"""Memories of former releases lack them; whoever opens one to write makes them. They only save time."""
 
 
 def statements(script: str) -> Iterator[str]:
