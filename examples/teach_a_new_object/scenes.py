@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures with a road barrier, which nano has never seen, and conversations about them in LLaVA's
+"""Pictures with a shuttle (a small bus), which nano has never seen, and conversations about them in LLaVA's
 format: what you would make of your robot's own pictures."""
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ from mobilevlm_ros.simulation.render import Observation, observe
 from mobilevlm_ros.simulation.scene import KINDS, PAINTS
 from mobilevlm_ros.simulation.scene_sampler import sample_scene
 
-NEW = "barrier"
+NEW = "shuttle"
 FIRST_SEED = 7_000_000  # training; no other part of the project draws from here
-FIRST_HELD_OUT_SEED = 7_500_000
+FIRST_VALIDATION_SEED = 7_300_000  # to choose settings by
+FIRST_HELD_OUT_SEED = 7_500_000  # what is reported
 SHORT = "\nAnswer the question using a single word or phrase."
+TALKS = 3
+"""Conversations about each picture, all different."""
 
 
 def scenes(
     first: int, count: int, with_new: bool, width: int = 320, height: int = 240
 ) -> Iterator[Observation]:
-    """`count` rendered scenes, all with one or more barriers, or all without."""
+    """`count` rendered scenes, all with one or more of the new object, or all without."""
     seed = first
     kinds = (*KINDS, *[NEW] * 5) if with_new else KINDS
     while count:
@@ -49,7 +52,8 @@ def about_new(observation: Observation, rng: np.random.Generator) -> list[tuple[
     exists = phrase("existence", a=f"a {NEW}", noun=NEW)
     if not there:
         pairs = [(exists, f"No, there is no {NEW}.", "no")]
-        pairs.append((phrase("position", kind=NEW), f"There is no {NEW}.", "none"))
+        about = str(rng.choice(("position", "color")))
+        pairs.append((phrase(about, kind=NEW), f"There is no {NEW}.", "none"))
     else:
         pairs = [(exists, f"Yes, there is a {NEW}.", "yes")]
         if len(there) == 1:
@@ -62,38 +66,48 @@ def about_new(observation: Observation, rng: np.random.Generator) -> list[tuple[
     ]
 
 
+def talk(observation: Observation, known: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """(question, answer) turns about one picture: what is new, and `known` questions that nano answers
+    already, so that it forgets nothing. What gives all other answers away comes last."""
+    turns = [(question, answer) for question, answer, _ in about_new(observation, rng)]
+    last = []
+    for family in rng.choice(FAMILIES, known, replace=False):
+        asked = ask(observation, str(family), rng)
+        if asked is not None:
+            pair = (asked.question, asked.answer)
+            (last if family in ("identity", "description") else turns).append(pair)
+    return [turns[at] for at in rng.permutation(len(turns))] + last
+
+
 def conversations(
-    observations: Sequence[Observation], first: int, families: int, rng: np.random.Generator
+    observations: Sequence[Observation], known: int, rng: np.random.Generator
 ) -> Iterator[dict[str, object]]:
-    """Samples of LLaVA's format: each question about the new object, and `families` questions that nano
-    knows, so
-    that it forgets nothing."""
-    for number, observation in enumerate(observations, first):
-        pairs = [(question, answer) for question, answer, _ in about_new(observation, rng)]
-        for family in rng.choice(FAMILIES, families, replace=False):
-            known = ask(observation, str(family), rng)
-            if known is not None:
-                pairs.append((known.question, known.answer))
-        for index, (question, answer) in enumerate(pairs):
-            turns = [{"from": "human", "value": f"<image>\n{question}"}, {"from": "gpt", "value": answer}]
+    """Samples of LLaVA's format: TALKS conversations about each picture. One picture costs the same whether
+    it is asked one question or eight, so each conversation has several turns."""
+    for number, observation in enumerate(observations):
+        for index in range(TALKS):
+            turns = []
+            for at, (question, answer) in enumerate(talk(observation, known, rng)):
+                text = question if at else f"<image>\n{question}"
+                turns += [{"from": "human", "value": text}, {"from": "gpt", "value": answer}]
             yield {"id": f"{number}-{index}", "image": f"{number:05}.png", "conversations": turns}
 
 
-def write(folder: Path, pictures: int, families: int) -> Path:
-    """Writes pictures, of which two thirds show the new object, and conversations.json."""
+def write(folder: Path, pictures: int, known: int) -> Path:
+    """Writes `pictures` with the new object and as many without, and conversations.json."""
     (folder / "pictures").mkdir(parents=True)
     rng = np.random.default_rng(7)
     shown = list(scenes(FIRST_SEED, pictures, True)) + list(scenes(FIRST_SEED, pictures, False))
     for number, observation in enumerate(shown):
         cv2.imwrite(str(folder / "pictures" / f"{number:05}.png"), observation.image[..., ::-1])
     path = folder / "conversations.json"
-    path.write_text(json.dumps(list(conversations(shown, 0, families, rng)), indent=1))
+    path.write_text(json.dumps(list(conversations(shown, known, rng)), indent=1))
     return path
 
 
 def examine(vlm: MobileVLM, count: int) -> dict[str, float]:
-    """Shares of right answers about barriers in `count` scenes that training never saw, half with a
-    barrier."""
+    """Shares of right answers about the new object in `count` scenes that training never saw, half
+    of them with one."""
     marks: dict[str, list[bool]] = {"existence": [], "position": [], "color": []}
     rng = np.random.default_rng(11)
     for with_new in (True, False):

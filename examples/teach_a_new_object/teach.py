@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Teach nano a road barrier, which it has never seen: render, train adapters, merge, build, examine.
+"""Teach nano a shuttle (a small bus), which it has never seen: render, train adapters, merge, build, examine,
+and give the bundle to a running node.
 
-    python examples/teach_a_new_object/teach.py -o runs/barrier
+    python examples/teach_a_new_object/teach.py -o runs/shuttle
+    python examples/teach_a_new_object/teach.py -o runs/shuttle --node /mobilevlm       # into a node of yours
 
-Each step is the command you would type yourself, and is printed before it runs.
+Each step is the command you would type yourself, and is printed before it runs. Without --node a node is
+started for the purpose, where ROS is there.
 """
 
 from __future__ import annotations
@@ -11,12 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 from scenes import NEW, examine, write
 
 from mobilevlm_ros import MobileVLM
 from mobilevlm_ros.cli import main as mobilevlm
+from mobilevlm_ros.evaluation.nano.exam import evaluate
 
 NANO = Path(__file__).resolve().parents[2] / "models" / "nano"
 
@@ -29,20 +34,32 @@ def run(*words: object) -> None:
         raise SystemExit(1)
 
 
+def marks_of(bundle: Path | None, args: argparse.Namespace) -> dict[str, float]:
+    """Shares of right answers: about the new object by kind of question, and to what nano knew."""
+    with MobileVLM(bundle, threads=args.threads) as vlm:
+        marks = examine(vlm, args.exam)
+        known = evaluate(lambda image, question: vlm.ask(image, question).text, args.known_exam)
+        return {**marks, "known": round(known.accuracy, 4)}
+
+
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
-    """Returns the shares of right answers about barriers, before and after."""
+    """Returns the shares of right answers, before and after; of the node too, where there is one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/barrier"), help="folder to make")
-    parser.add_argument("--pictures", type=int, default=200, help="with a barrier; as many without are added")
-    parser.add_argument("--steps", type=int, default=240, help="of training, 16 questions each")
-    parser.add_argument("--rate", type=float, default=5e-4, help="learning rate")
-    parser.add_argument("--known", type=int, default=4, help="questions per picture that nano already knows")
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/shuttle"), help="folder to make")
+    parser.add_argument("--pictures", type=int, default=200, help="with a shuttle; as many without are added")
+    parser.add_argument("--steps", type=int, default=160, help="of training, 16 conversations each")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="learning rate")
+    parser.add_argument(
+        "--known", type=int, default=5, help="questions a conversation that nano answers already"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--exam", type=int, default=200, help="held-out scenes to examine on")
+    parser.add_argument("--known-exam", type=int, default=300, help="questions about what nano knew before")
+    parser.add_argument("--node", help="name of a running node to load the result into, such as /mobilevlm")
     args = parser.parse_args(argv)
 
     out = args.output
-    data = write(out / "data", args.pictures, families=args.known)
+    data = write(out / "data", args.pictures, args.known)
     settings = {
         "lora.r": 32,
         "lora.alpha": 64,
@@ -50,7 +67,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
         "optimizer.learning_rate": args.rate,
         "optimizer.clip": 1.0,
         "schedule.steps": args.steps,
-        "schedule.warmup_ratio": 0.1,
+        "schedule.warmup_ratio": 0.05,
         "batch.size": 16,
         "run.precision": "fp32",
         "run.save_every": 60,
@@ -61,16 +78,21 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     run("train", "lora", *where, *changes, "--threads", args.threads)
     run("merge", out / "run", "-o", out / "checkpoint")
     run("build", out / "checkpoint", "-o", out / "bundle")
-    marks = {
-        "before": examine(MobileVLM(threads=args.threads), args.exam),
-        "after": examine(MobileVLM(out / "bundle", threads=args.threads), args.exam),
-    }
-    print(f"right about a {NEW}: {json.dumps(marks)}")
-    print("load it into a running node:")
-    request = f"{{bundle: {(out / 'bundle').resolve()}}}"
-    print(
-        f"$ ros2 service call /mobilevlm/reload_bundle mobilevlm_msgs/srv/ReloadBundle {shlex.quote(request)}"
-    )
+    marks = {"before": marks_of(None, args), "after": marks_of(out / "bundle", args)}
+    print(f"right about a {NEW}, and about what was known: {json.dumps(marks)}")
+    if args.node or find_spec("rclpy"):
+        from live import show, started_node  # needs ROS
+
+        if args.node:
+            marks["node"] = show(args.node, out / "bundle", args.exam // 10)
+        else:
+            with started_node(NANO / "bundle", args.threads) as name:
+                marks["node"] = show(name, out / "bundle", args.exam // 10)
+        print(f"right about a {NEW}, the node: {json.dumps(marks['node'])}")
+    request = shlex.quote(f"{{bundle: {(out / 'bundle').resolve()}}}")
+    print("load it into a node of yours:")
+    print(f"$ ros2 service call /mobilevlm/reload_bundle mobilevlm_msgs/srv/ReloadBundle {request}")
+    (out / "marks.json").write_text(json.dumps(marks, indent=1) + "\n")
     return marks
 
 

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, replace
 
 KINDS = ("ball", "box", "car", "cone", "person", "stop sign", "traffic light")
-EXTRA_KINDS = ("barrier",)
+EXTRA_KINDS = ("shuttle",)
 """Drawn only where they are asked for: the scenes of a seed stay as they are, and nano has never seen
 them."""
 PAINTS = ("red", "green", "blue", "yellow", "white", "purple")
@@ -34,7 +34,7 @@ SIZES: dict[str, tuple[float, float, float]] = {
     "person": (0.7, 1.75, 0.0),
     "stop sign": (1.0, 1.0, 1.4),
     "traffic light": (0.75, 1.8, 1.1),
-    "barrier": (1.9, 1.05, 0.0),
+    "shuttle": (2.4, 2.9, 0.0),
 }
 SLOTS = {"left": (0.10, 0.25), "ahead": (0.45, 0.55), "right": (0.75, 0.90)}
 

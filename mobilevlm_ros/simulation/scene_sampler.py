@@ -63,7 +63,7 @@ def _sample_things(rng: np.random.Generator, choices: Sequence[str]) -> tuple[Sc
 def sample_thing(rng: np.random.Generator, kind: str, zone: str, slot: float) -> SceneObject:
     """A thing of a kind in one of the SLOTS of a zone; colour, distance and movement are drawn."""
     nearest, farthest = NEAR if rng.random() < 0.55 else FAR
-    if nearest == NEAR[0] and kind in ("car", *ROADSIDE):
+    if nearest == NEAR[0] and kind in ("car", "shuttle", *ROADSIDE):
         nearest = 4.7  # closer, and they would leave the picture
     creep = float(rng.uniform(0.1, 0.4))
     distance = float(rng.uniform(nearest + creep, farthest - creep))

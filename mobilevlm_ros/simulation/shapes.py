@@ -170,26 +170,16 @@ def _traffic_light(thing: SceneObject, w: float, h: float, base: float) -> list[
     return shapes
 
 
-def _barrier(thing: SceneObject, w: float, h: float, base: float) -> list[Shape]:
-    """A board with slanted stripes on two legs."""
+def _shuttle(thing: SceneObject, w: float, h: float, base: float) -> list[Shape]:
+    """A small bus from the front: tall, with two windows and a lit sign above them."""
     paint = PALETTE[thing.color]
-    stripes = [
-        Polygon(
-            (
-                ((-0.46 + 0.2 * k) * w, 0.55 * h),
-                ((-0.38 + 0.2 * k) * w, 0.55 * h),
-                ((-0.3 + 0.2 * k) * w, h),
-                ((-0.38 + 0.2 * k) * w, h),
-            ),
-            _DARK,
-        )
-        for k in range(5)
-    ]
     return [
-        _rect(-0.4 * w, 0, -0.34 * w, 0.6 * h, _POST),
-        _rect(0.34 * w, 0, 0.4 * w, 0.6 * h, _POST),
-        _rect(-0.5 * w, 0.55 * h, 0.5 * w, h, paint),
-        *stripes,
+        _rect(-0.42 * w, 0, -0.26 * w, 0.14 * h, _DARK),
+        _rect(0.26 * w, 0, 0.42 * w, 0.14 * h, _DARK),
+        _rect(-0.5 * w, 0.07 * h, 0.5 * w, h, paint),
+        _rect(-0.42 * w, 0.52 * h, 0.42 * w, 0.86 * h, (60, 74, 92)),
+        _rect(-0.03 * w, 0.52 * h, 0.03 * w, 0.86 * h, paint),
+        _rect(-0.34 * w, 0.9 * h, 0.34 * w, 0.97 * h, (250, 244, 214)),
     ]
 
 
@@ -201,7 +191,7 @@ _BUILDERS = {
     "person": _person,
     "stop sign": _stop_sign,
     "traffic light": _traffic_light,
-    "barrier": _barrier,
+    "shuttle": _shuttle,
 }
 
 
