@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's ablations at nano's size: what carries over when everything is a thousand times smaller?
 
-    python benchmarks/quality/ablations.py --work ablations/ -o ablations.json           # all cells; resumable
+    python benchmarks/quality/ablations.py --work ablations/ -o ablations.json
     python benchmarks/quality/ablations.py --work ablations/ -o ablations.json --minutes 30 --only "projector"
-    python benchmarks/quality/ablations.py --work ablations/ -o ablations.json --table   # draws the table of what ran
+    python benchmarks/quality/ablations.py --work ablations/ -o ablations.json --table   # trains nothing
 
 Each row of the tables is trained with the same budget for each of three seeds, from nano's frozen tower,
 and scored by exactly right answers to the same questions about scenes that no training has seen. Cells are
