@@ -21,7 +21,8 @@ from scenes import NEW, examine, write
 
 from mobilevlm_ros import MobileVLM
 from mobilevlm_ros.cli import main as mobilevlm
-from mobilevlm_ros.evaluation.nano.exam import evaluate
+from mobilevlm_ros.evaluation.nano.exam import exam
+from mobilevlm_ros.simulation.questions import agrees
 
 NANO = Path(__file__).resolve().parents[2] / "models" / "nano"
 
@@ -38,8 +39,10 @@ def marks_of(bundle: Path | None, args: argparse.Namespace) -> dict[str, float]:
     """Shares of right answers: about the new object by kind of question, and to what nano knew."""
     with MobileVLM(bundle, threads=args.threads) as vlm:
         marks = examine(vlm, args.exam)
-        known = evaluate(lambda image, question: vlm.ask(image, question).text, args.known_exam)
-        return {**marks, "known": round(known.accuracy, 4)}
+        known = [
+            agrees(asked, vlm.ask(image, asked.question).text) for image, asked, _ in exam(args.known_exam)
+        ]
+        return {**marks, "known": round(sum(known) / len(known), 4)}
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
