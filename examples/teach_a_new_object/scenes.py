@@ -23,7 +23,7 @@ FIRST_SEED = 7_000_000  # training; no other part of the project draws from here
 FIRST_VALIDATION_SEED = 7_300_000  # to choose settings by
 FIRST_HELD_OUT_SEED = 7_500_000  # what is reported
 SHORT = "\nAnswer the question using a single word or phrase."
-TALKS = 3
+TALKS = 2
 """Conversations about each picture, all different."""
 
 
@@ -93,11 +93,11 @@ def conversations(
             yield {"id": f"{number}-{index}", "image": f"{number:05}.png", "conversations": turns}
 
 
-def write(folder: Path, pictures: int, known: int) -> Path:
-    """Writes `pictures` with the new object and as many without, and conversations.json."""
+def write(folder: Path, pictures: int, others: int, known: int) -> Path:
+    """Writes `pictures` with the new object and `others` without, and conversations.json."""
     (folder / "pictures").mkdir(parents=True)
     rng = np.random.default_rng(7)
-    shown = list(scenes(FIRST_SEED, pictures, True)) + list(scenes(FIRST_SEED, pictures, False))
+    shown = list(scenes(FIRST_SEED, pictures, True)) + list(scenes(FIRST_SEED, others, False))
     for number, observation in enumerate(shown):
         cv2.imwrite(str(folder / "pictures" / f"{number:05}.png"), observation.image[..., ::-1])
     path = folder / "conversations.json"

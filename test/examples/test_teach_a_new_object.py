@@ -31,7 +31,20 @@ def test_from_pictures_to_a_running_node(nano: Path, tmp_path: Path) -> None:
     pytest.importorskip("rclpy")
     out = tmp_path / "shuttle"
     program = [sys.executable, "examples/teach_a_new_object/teach.py", "-o", str(out)]
-    size = ["--pictures", "8", "--steps", "10", "--threads", "1", "--exam", "20", "--known-exam", "10"]
+    size = [
+        "--pictures",
+        "6",
+        "--others",
+        "6",
+        "--steps",
+        "10",
+        "--threads",
+        "1",
+        "--exam",
+        "4",
+        "--known-exam",
+        "10",
+    ]
     result = subprocess.run(program + size, cwd=ROOT, capture_output=True, text=True, timeout=880)
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in (out / "run" / "metrics.jsonl").read_text().splitlines()]
