@@ -59,8 +59,10 @@ def ask(client: AskImageClient, count: int) -> float:
         for observation in scenes(FIRST_HELD_OUT_SEED + 50_000, count // 2, with_new, 640, 480):
             for question, _, truth in about_new(observation, rng):
                 response = client.ask(question, image=observation.image, timeout=PATIENCE)
-                marks.append(states(response.text, truth))
-                print(f"  {question.splitlines()[0]} {response.text} ({truth})")
+                if not response.status.ok:
+                    raise SystemExit(f"the node could not answer: {response.status.message}")
+                marks.append(states(response.answer, truth))
+                print(f"  {question.splitlines()[0]} {response.answer} ({truth})")
     return round(sum(marks) / len(marks), 3)
 
 

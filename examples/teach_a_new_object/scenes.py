@@ -23,7 +23,7 @@ FIRST_SEED = 7_000_000  # training; no other part of the project draws from here
 FIRST_VALIDATION_SEED = 7_300_000  # to choose settings by
 FIRST_HELD_OUT_SEED = 7_500_000  # what is reported
 SHORT = "\nAnswer the question using a single word or phrase."
-TALKS = 2
+TALKS = 3
 """Conversations about each picture, all different."""
 
 
@@ -120,6 +120,9 @@ def examine(vlm: MobileVLM, count: int) -> dict[str, float]:
 
 
 def states(answer: str, truth: str) -> bool:
-    """Whether an answer states the fact."""
+    """Whether an answer states the fact, and states it of nothing else: "The person is red." is not right
+    about a red shuttle."""
     words = answer.lower().replace(".", " ").replace(",", " ").split()
+    if any(word in words for kind in KINDS for word in kind.split()):
+        return False
     return truth in words or (truth == "none" and words[:3] == ["there", "is", "no"])

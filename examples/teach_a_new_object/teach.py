@@ -50,11 +50,9 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/shuttle"), help="folder to make")
     parser.add_argument("--pictures", type=int, default=200, help="with a shuttle")
-    parser.add_argument("--others", type=int, default=400, help="pictures without")
-    parser.add_argument("--steps", type=int, default=120, help="of training, 16 conversations each")
-    parser.add_argument(
-        "--rate", type=float, default=1.2e-3, help="learning rate; half of it for the projector"
-    )
+    parser.add_argument("--others", type=int, default=200, help="pictures without")
+    parser.add_argument("--steps", type=int, default=160, help="of training, 16 conversations each")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="learning rate")
     parser.add_argument(
         "--known", type=int, default=5, help="questions a conversation that nano answers already"
     )
@@ -71,7 +69,6 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
         "lora.alpha": 64,
         "lora.dropout": 0,
         "optimizer.learning_rate": args.rate,
-        "optimizer.projector_learning_rate": args.rate / 2,  # what nano sees by; too fast, and it forgets
         "optimizer.clip": 1.0,
         "schedule.steps": args.steps,
         "schedule.warmup_ratio": 0.05,
