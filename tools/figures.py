@@ -221,29 +221,34 @@ def language_quality() -> str:
 
 
 @figure
+def growth() -> str:
+    """One token behind a context, and a prompt, by their length."""
+    found = results("growth.json")
+    columns = {r["context"]: [f"{r['ms']:.1f}", ""] for r in found["decode"]}
+    for r in found["prefill"]:
+        columns.setdefault(r["prompt"], ["", ""])[1] = f"{r['seconds']:.2f}"
+    lines = [["one token behind it, ms"], ["reading it as a prompt, s"]]
+    for length in sorted(columns):
+        lines = [[*line, cell] for line, cell in zip(lines, columns[length])]
+    return table(["tokens", *map(str, sorted(columns))], lines)
+
+
+@figure
 def presets() -> str:
     """What `mobilevlm build --preset` does to size and speed of a 1.7B model's matrices."""
     from mobilevlm_ros.export.presets import DEFAULT, PRESETS
 
     head = 32000 * 2048 / (32000 * 2048 + 24 * (4 * 2048**2 + 3 * 2048 * 5632))  # share of the weights
-    time = {(r["tokens"], r["bits"], r["block_size"]): r["ratio"] for r in results("matrices.json")["rows"]
-            if not r["zero_points"]}  # fmt: skip
+    rows = [r for r in results("matrices.json")["rows"] if not r["zero_points"]]
+    time = {(r["tokens"], r["bits"], r["block_size"]): r["ratio"] for r in rows}
     lines = []
-    for name, preset in PRESETS.items():
-        size = preset.block_size
+    for name, (size, _) in PRESETS.items():
         bits = (1 - head) * 4 + head * 8 + 16 / size
-        # The output layer's 8 bits in blocks of 64, measured, stand for those in other blocks.
-        one = (1 - head) * time[1, 4, size] + head * time[1, 8, min(size, 64)]
+        one = (1 - head) * time[1, 4, size] + head * time[1, 8, min(size, 64)]  # 8 bits: the nearest measured
         shown = f"`{name}`" + " (default)" * (name == DEFAULT)
         lines.append([shown, str(size), f"{bits:.2f}", f"{one:.2f}", f"{time[196, 4, size]:.2f}"])
-    columns = [
-        "`--preset`",
-        "weights that share a scale",
-        "bits per weight",
-        "products of a token",
-        "of 196 tokens",
-    ]
-    return table(columns, lines)
+    head_line = "`--preset`|weights that share a scale|bits per weight|products of a token|of 196 tokens"
+    return table(head_line.split("|"), lines)
 
 
 @figure

@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -128,17 +129,25 @@ def _coarser(levels: int) -> Iterator[None]:
     bits = levels.bit_length() - 1
 
     best_scales, nearest_levels = quantize.best_scales, quantize.nearest_levels
+    round_columns = gptq.round_columns
 
-    def scales(blocks: NDArray[np.float32], _: int) -> NDArray[np.float16]:
-        return best_scales(blocks, bits)
+    def scales(
+        blocks: NDArray[np.float32], _: int, importance: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float16]:
+        return best_scales(blocks, bits, importance)
 
     def nearest(blocks: NDArray[np.float32], chosen: NDArray[np.float32], _: int) -> NDArray[np.float32]:
         return nearest_levels(blocks, chosen, bits)
 
+    def columns(*arguments: Any) -> NDArray[np.float32]:
+        *others, _, block_size = arguments
+        return round_columns(*others, bits, block_size)
+
     with ExitStack() as stack:
         for module in (quantize, gptq):
             stack.enter_context(patch.object(module, "best_scales", scales))
-            stack.enter_context(patch.object(module, "nearest_levels", nearest))
+        stack.enter_context(patch.object(quantize, "nearest_levels", nearest))
+        stack.enter_context(patch.object(gptq, "round_columns", columns))
         yield
 
 

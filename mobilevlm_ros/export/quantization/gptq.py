@@ -56,14 +56,14 @@ def gptq(
     importance[order] = factor.diagonal().square().numpy()
     scales = _scales(weight, bits, block_size, importance)
     levels = np.zeros((scales.shape[0] * block_size, rows), np.float32)
-    levels[order] = _round(weight, factor, order, torch.from_numpy(scales), bits, block_size)
+    levels[order] = round_columns(weight, factor, order, torch.from_numpy(scales), bits, block_size)
     grouped = np.ascontiguousarray(levels.T).reshape(rows, -1, block_size)
     return QuantizedMatrix(
         pack(grouped, bits), np.ascontiguousarray(scales.T), (rows, columns), bits, block_size
     )
 
 
-def _round(
+def round_columns(
     weight: NDArray[np.float32],
     factor: Tensor,
     order: NDArray[np.intp],
@@ -71,7 +71,10 @@ def _round(
     bits: int,
     block_size: int,
 ) -> NDArray[np.float32]:
-    """Levels f32 [K, N] of the columns in `order`; scales f16 [blocks, N]."""
+    """Levels f32 [K, N] of a matrix f32 [N, K], its columns in `order`, the last of which is rounded first.
+
+    `factor` f32 [K, K] is the Cholesky factor of the Gram matrix in that order, `scales` f16 [blocks, N].
+    """
     half = 2 ** (bits - 1)
     share = factor / factor.diagonal()  # of column j's aim, that an error of column i > j takes
     aims = torch.from_numpy(np.ascontiguousarray(weight.T[order]))  # [K, N], what is to be rounded
