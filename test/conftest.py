@@ -62,6 +62,18 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
         report.longrepr = (str(collector.path), 1, f"Skipped: {NO_TORCH}")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several processes (`make test`) a file is one process's, and so are all that ask the session's
+    nodes, which are started once.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    session = {"graph", "node", "any_bundle"}
+    shared = {item.path for item in items if session <= set(getattr(item, "fixturenames", ()))}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("nodes" if item.path in shared else item.location[0]))
+
+
 @pytest.fixture(scope="session")
 def nano() -> Path:
     """The shipped bundle, whose answers are true; do not change it."""

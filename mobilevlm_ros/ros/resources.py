@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -20,23 +20,34 @@ def shared_file(*parts: str) -> Path | None:
     return next((file for root in roots if (file := root.joinpath(*parts)).is_file()), None)
 
 
-def free_domain() -> int:
-    """A ROS_DOMAIN_ID from 1 to 101 that nobody uses on this machine.
+_claims: list[socket.socket] = []
+
+
+def free_domain(among: Sequence[int] = range(1, 102)) -> int:
+    """A ROS_DOMAIN_ID, of 1 to 101 unless told otherwise, that nobody uses on this machine.
+
+    While this process lives, no other gets the same from here.
 
     DDS puts domain D's ports at 7400 + 250 D, its first participant listens on offset 10 (DDSI-RTPS 2.5,
-    9.6.2).
+    9.6.2). Until a participant is there, a socket in Linux's abstract namespace holds the domain.
 
     Raises:
         RuntimeError: all are taken.
     """
-    for domain in random.SystemRandom().sample(range(1, 102), 101):
+    for domain in random.SystemRandom().sample(among, len(among)):
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
+                claim.bind(f"\0mobilevlm_ros domain {domain}")
                 probe.bind(("0.0.0.0", 7400 + 250 * domain + 10))  # nosec B104
             except OSError:
+                claim.close()
                 continue
-            return domain
-    raise RuntimeError("every ROS domain from 1 to 101 is in use on this machine: stop some ROS nodes")
+        _claims.append(claim)
+        return domain
+    raise RuntimeError(
+        f"every ROS domain from {min(among)} to {max(among)} is in use on this machine: stop some ROS nodes"
+    )
 
 
 def private_environment(base: dict[str, str]) -> dict[str, str]:

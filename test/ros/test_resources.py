@@ -2,26 +2,25 @@
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
 from mobilevlm_ros.ros.resources import free_domain, private_environment, shared_file
 
 
-def occupy(domains: range, stack: contextlib.ExitStack) -> None:
-    for domain in domains:
-        taken = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+def test_a_domain_in_use_is_skipped_and_one_that_was_given_is_not_given_again() -> None:
+    used, free = 230, 231  # of no node: 102 and more are not given to any
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         with contextlib.suppress(OSError):  # somebody else's already
-            taken.bind(("0.0.0.0", 7400 + 250 * domain + 10))
-
-
-def test_skips_the_domains_in_use() -> None:
-    with contextlib.ExitStack() as stack:
-        occupy(range(1, 100), stack)
-        assert free_domain() in (100, 101)
-        occupy(range(100, 102), stack)
-        with pytest.raises(RuntimeError, match="stop some ROS nodes"):
-            free_domain()
+            taken.bind(("0.0.0.0", 7400 + 250 * used + 10))
+        assert free_domain((used, free)) == free
+        with pytest.raises(RuntimeError, match=r"from 230 to 231 is in use .* stop some ROS nodes"):
+            free_domain((used, free))
+        there = "from mobilevlm_ros.ros.resources import free_domain; print(free_domain((231, 232)))"
+        other = subprocess.run([sys.executable, "-c", there], capture_output=True, text=True, timeout=60)
+        assert other.stdout == "232\n", other.stderr
 
 
 def test_this_session_has_a_domain_of_its_own() -> None:
