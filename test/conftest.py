@@ -62,6 +62,7 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
         report.longrepr = (str(collector.path), 1, f"Skipped: {NO_TORCH}")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With several processes (`make test`) a file is one process's, and so are all that ask the session's
     nodes, which are started once.
