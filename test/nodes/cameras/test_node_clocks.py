@@ -89,12 +89,15 @@ def test_a_dead_camera_is_never_answered_about_and_its_clock_is_named(world: Wor
         return ""
 
     # It lives: frames, or a reason that names the clock; in both cases the clock's trouble is told.
+    def told() -> bool:
+        """At one instant: a busy machine may be late with the next picture or tick."""
+        problem = camera.problem(MAX_AGE)
+        return case.said in problem and bool(problem) == (bool(case.said) or not case.answered)
+
     if case.answered:
-        world.until(lambda: not outcome() and case.said in camera.trouble(MAX_AGE), show)
-        assert bool(camera.problem(MAX_AGE)) == bool(case.said) and case.said in camera.problem(MAX_AGE)
+        world.until(lambda: not outcome() and case.said in camera.trouble(MAX_AGE) and told(), show)
     else:
-        world.until(lambda: case.said in outcome(), show)
-        assert "old" in outcome() and case.said in camera.problem(MAX_AGE)
+        world.until(lambda: case.said in (said := outcome()) and "old" in said and told(), show)
     # It dies. The node's clock goes on as before.
     world.node.destroy_publisher(pictures)
 
