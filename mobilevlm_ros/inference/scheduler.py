@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Generator
 from time import monotonic
+from types import TracebackType
 from typing import Any
 
 from mobilevlm_ros.errors import Busy, MobileVLMError, contained
@@ -228,7 +229,7 @@ class Scheduler:
         except BaseException as error:  # the thread serves everybody and must outlive any one request
             self._finished_turn(job)
             self.faults += not isinstance(error, MobileVLMError)
-            job.end(contained(error))
+            job.end(contained(error.with_traceback(_of_the_work(error.__traceback__))))
         finally:
             with self._changed:
                 self._running = None
@@ -275,3 +276,10 @@ class Scheduler:
             gave_way = Busy("gave way to a more urgent request: ask again later")
             job.end(job.reason if job.cancelled else gave_way)
         return urgent
+
+
+def _of_the_work(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without this module's frames: they hold the job, which holds the error."""
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return trace
