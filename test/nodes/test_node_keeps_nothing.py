@@ -31,7 +31,7 @@ from mobilevlm_ros.nodes.cameras.image_buffer import StampedImage
 from mobilevlm_ros.nodes.services.ask_request import AskRequest
 from mobilevlm_ros.nodes.services.ask_server import SERVICE_QOS
 from mobilevlm_ros.nodes.services.pending_question import PendingQuestion, RequestContext
-from mobilevlm_ros.ros.image_messages import image_message
+from mobilevlm_ros.ros.images.messages import image_message
 
 HELD = {Job, PendingQuestion, AskRequest, RequestContext, Frame, StampedImage, AskImage.Request}
 EACH = 2
