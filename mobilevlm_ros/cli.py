@@ -75,7 +75,9 @@ def _verb(argv: list[str]) -> tuple[str, list[str]]:
     if verb in VERBS:
         at = argv.index(verb)
         return verb, argv[:at] + argv[at + 1 :]
-    parser.parse_known_args(argv)  # --help and --version end here
+    parser.parse_known_args(
+        argv if verb is None else argv[: argv.index(verb)]
+    )  # --help and --version end here
     if verb is None:
         parser.error("the verb is missing")
     near = difflib.get_close_matches(verb, VERBS, 1)

@@ -113,6 +113,20 @@ def test_a_verb_that_is_nearly_right(capsys):
     assert "did you mean export-gguf?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["help", "srve"], ["srve", "--help"], ["srve"]])
+def test_help_of_a_verb_that_is_not_there_says_so(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert "there is no verb 'srve' (did you mean serve?)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["train", "lora"], ["eval", "pope"], ["eval", "mme"]])
+def test_help_of_a_part_of_a_verb_shows_examples(words, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["help", *words])
+    assert f"examples:\n  mobilevlm {words[0]} " in capsys.readouterr().out
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])

@@ -149,7 +149,17 @@ def parser_of(verb: str) -> Parser:
         hint=f"`mobilevlm help {verb}` has examples",
     )
     add_verb(verb, made)
+    for action in made._actions:
+        for name, part in (getattr(action, "choices", None) or {}).items() if _has_parts(action) else ():
+            own = [one for one in examples if one.startswith(f"mobilevlm {verb} {name} ")] or examples
+            part.epilog = "\n".join(("examples:", *(f"  {example}" for example in own)))
+            part.formatter_class = argparse.RawDescriptionHelpFormatter
     return made
+
+
+def _has_parts(action: argparse.Action) -> bool:
+    """Whether words after the verb have parsers of their own, as `train lora`."""
+    return isinstance(action, argparse._SubParsersAction)
 
 
 def add_verb(verb: str, parser: argparse.ArgumentParser) -> None:

@@ -264,8 +264,7 @@ def main(args: argparse.Namespace) -> int:
             progress=progress,
         )
     seconds = perf_counter() - started
-    if warning := quality_warning(bundle.manifest.quality or {}, args):
-        print(f"mobilevlm: warning: {warning}", file=sys.stderr)
+    warning = quality_warning(bundle.manifest.quality or {}, args)
     size = sum(entry["bytes"] for entry in bundle.manifest.files.values())
     if args.json:
         result = {
@@ -282,4 +281,6 @@ def main(args: argparse.Namespace) -> int:
         print(f"{bundle.path}: {bundle.manifest.name}, {size / 1e6:.1f} MB, built in {seconds:.1f} s")
         if bundle.manifest.quality:
             print(quality_line(bundle.manifest.quality))
+    if warning:  # beside the figures, but never in the JSON
+        print(f"mobilevlm: warning: {warning}", file=sys.stderr if args.json else sys.stdout)
     return 0

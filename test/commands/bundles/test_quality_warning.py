@@ -57,4 +57,7 @@ def test_build_warns_of_what_it_measured(
     assert main(command) == 0
     out, err = capsys.readouterr()
     quality = json.loads(out.splitlines()[-1])["quality"]
-    assert ("mobilevlm: warning: " in err) == (quality["equal"] < 0.9 * quality["samples"])
+    warned = quality["equal"] < 0.9 * quality["samples"]
+    assert ("mobilevlm: warning: " in err) == warned
+    assert main([*command[:-1], "--overwrite"]) == 0
+    assert ("mobilevlm: warning: " in capsys.readouterr().out) == warned
