@@ -22,6 +22,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 NANO = ROOT / "models" / "nano" / "bundle"
+RAY = {"test_ray_run.py", "test_fleet.py"}
+"""Tests that start a Ray cluster."""
 
 # A slow machine is no fault of what is tested; time limits are pytest-timeout's.
 if importlib.util.find_spec("hypothesis"):
@@ -72,7 +74,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     session = {"graph", "node", "any_bundle"}
     shared = {item.path for item in items if session <= set(getattr(item, "fixturenames", ()))}
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("nodes" if item.path in shared else item.location[0]))
+        # One Ray at a time: a second one would join the cluster of the first.
+        group = "nodes" if item.path in shared else "ray" if item.path.name in RAY else item.location[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
