@@ -235,10 +235,13 @@ class Camera:
 
         Raises:
             ImageError: the message cannot be decoded.
+            Busy: not within its time.
         """
         try:
             frame = self._decoder.frame(kept)  # without the lock: a large picture holds up nobody else
-        except (ImageError, Busy) as error:
+        except Busy as error:
+            raise Busy(f"{self.topic}: {error}") from error
+        except ImageError as error:
             self.counters.invalid += 1
             raise ImageError(f"{self.topic}: {error}") from error
         with self._lock:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
-from mobilevlm_ros.errors import ImageError, MobileVLMError, without_frames
+from mobilevlm_ros.errors import Busy, MobileVLMError, without_frames
 from mobilevlm_ros.inference.types import Frame
 from mobilevlm_ros.nodes.cameras.image_buffer import StampedImage
 from mobilevlm_ros.ros.images.conversion import compressed_to_rgb, image_to_rgb
@@ -42,8 +42,8 @@ class FrameDecoder:
         """A kept image as a frame; the same frame again for the same image, so that it is encoded once.
 
         Raises:
-            ImageError: it cannot be decoded, or takes too long.
-            Busy: the picture before is still being decoded.
+            ImageError: it cannot be decoded.
+            Busy: it takes too long, on a busy machine maybe, or the picture before is still being decoded.
         """
         made = self._made
         if made is not None and made[0] is kept:
@@ -66,8 +66,9 @@ class FrameDecoder:
         try:
             rgb = self._decoding[1].result(DECODE_LIMIT)
         except (TimeoutError, futures.TimeoutError, futures.CancelledError) as error:
-            raise ImageError(
-                f"a picture takes more than {DECODE_LIMIT:.0f} s to decode: publish smaller ones"
+            raise Busy(
+                f"a picture takes more than {DECODE_LIMIT:.0f} s to decode: ask again later; "
+                "where it stays so, publish smaller ones"
             ) from error
         except MobileVLMError as error:  # remembered, and raised at each look at this image
             raise without_frames(error)  # noqa: B904  else each raise would add its frames to it
