@@ -234,16 +234,13 @@ class Camera:
         """A kept image as a frame; the same frame again for the same image, so that it is encoded once.
 
         Raises:
-            ImageError: the message cannot be decoded.
-            Busy: not within its time.
+            ImageError, Busy: the message cannot be decoded, or not in time.
         """
         try:
             frame = self._decoder.frame(kept)  # without the lock: a large picture holds up nobody else
-        except Busy as error:
-            raise Busy(f"{self.topic}: {error}") from error
-        except ImageError as error:
-            self.counters.invalid += 1
-            raise ImageError(f"{self.topic}: {error}") from error
+        except (ImageError, Busy) as error:
+            self.counters.invalid += isinstance(error, ImageError)
+            raise (Busy if isinstance(error, Busy) else ImageError)(f"{self.topic}: {error}") from error
         with self._lock:
             self._decoder.keep_only(self._history.candidates())
         return frame
