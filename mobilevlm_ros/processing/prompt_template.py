@@ -60,6 +60,11 @@ def image_question(question: str, images: int = 1) -> str:
     return f"{IMAGE_PLACEHOLDER}\n" * images + question.replace(IMAGE_PLACEHOLDER, "")
 
 
+def choice_question(question: str, choice: str) -> str:
+    """The yes-or-no question whether `choice` answers `question`, in the words that nano has learnt."""
+    return f"{question} {choice}? Yes or no?"
+
+
 def _dialogue(
     system: str, user: str, assistant: str, after_system: str, after_user: str, after_answer: str
 ) -> Template:

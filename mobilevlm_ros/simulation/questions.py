@@ -100,7 +100,7 @@ def _existence(seen: Sequence[VisibleObject], _: Observation, rng: np.random.Gen
         chosen = seen[int(rng.integers(len(seen)))]
         noun = chosen.thing.kind if rng.random() < 0.4 else name(chosen)
         return _called(noun), "yes", "Yes", f"Yes, there is {an(noun)}."
-    noun = _absent(seen, rng)
+    noun = absent(seen, rng)
     return _called(noun), "no", "No", f"No, there is no {noun}."
 
 
@@ -109,8 +109,9 @@ def _called(noun: str) -> dict[str, str]:
     return {"a": an(noun), "noun": noun, "nouns": plural(noun)}
 
 
-def _absent(seen: Sequence[VisibleObject], rng: np.random.Generator) -> str:
-    """Something that is not there, half of the time close to something that is (same kind or same colour)."""
+def absent(seen: Sequence[VisibleObject], rng: np.random.Generator) -> str:
+    """A noun of something that is not there; half of the time it is close to something that is, by its kind
+    or its colour."""
     kinds, names = {s.thing.kind for s in seen}, {name(s) for s in seen}
     while True:
         kind, color = str(rng.choice(KINDS)), str(rng.choice(PAINTS))
@@ -245,7 +246,7 @@ def fact(family: str, answer: str) -> str:
     if words[:1] == ["none"] or words[:3] == ["there", "is", "no"]:
         return "0" if family == "count" else "none"
     return next(
-        (word if family != "count" else _digit(word) for word in words if word in _VOCABULARY[family]), ""
+        (word if family != "count" else _digit(word) for word in words if word in VOCABULARY[family]), ""
     )
 
 
@@ -262,7 +263,7 @@ def _digit(word: str) -> str:
     return str(NUMBERS.index(word)) if word in NUMBERS else word
 
 
-_VOCABULARY: dict[str, frozenset[str]] = {
+VOCABULARY: dict[str, frozenset[str]] = {
     "existence": frozenset({"yes", "no"}),
     "path": frozenset({"yes", "no"}),
     "color": frozenset({*PAINTS, "orange"}),
@@ -272,6 +273,7 @@ _VOCABULARY: dict[str, frozenset[str]] = {
     "count": frozenset({*NUMBERS, "0", "1", "2", "3"}),
     "daylight": frozenset({"day", "dusk"}),
 }
+"""The words that state a fact of a family."""
 
 
 def agrees(exchange: QAPair, answer: str) -> bool:

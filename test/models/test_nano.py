@@ -50,7 +50,7 @@ def test_checkpoint_is_official_in_layout_and_small() -> None:
     assert data["model_type"] == "mobilevlm"
     assert data["mm_projector_type"] == "ldpnet"
     recipe = json.loads((CHECKPOINT / "recipe.json").read_text())
-    assert recipe["steps"] > 0
+    assert recipe["honest"]["steps"] > 0 and len(recipe["from"]) == 64
     assert {**nano_config(data["vocab_size"]).to_json_dict(), "torch_dtype": "float32"} == data
 
 

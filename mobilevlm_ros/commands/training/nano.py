@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mobilevlm train nano`: train the embedded default from random weights, or its second stage alone."""
+"""`mobilevlm train nano`: train the embedded default from random weights, or its later stages alone."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="start",
         type=Path,
         metavar="CHECKPOINT",
-        help="train only the second stage, from a checkpoint that has the first behind it",
+        help="train only the later stages, from a checkpoint that has the first behind it",
     )
     options.add_threads(parser, "as many as there are")
     parser.add_argument(
@@ -85,7 +85,9 @@ def main(args: argparse.Namespace) -> int:
 def _changed(recipe: Recipe, settings: list[str]) -> Recipe:
     """The recipe with [STAGE.]NAME=VALUE settings, each of its default's type; without STAGE in every stage
     that has it. Raises OptionError."""
-    told = {stage: dataclasses.asdict(getattr(recipe, stage)) for stage in ("scenes", "honest")}
+    from mobilevlm_ros.training.nano.recipe import STAGES
+
+    told = {stage: dataclasses.asdict(getattr(recipe, stage)) for stage in STAGES}
     for setting in settings:
         name, _, value = setting.partition("=")
         only, _, field = name.rpartition(".")
@@ -99,8 +101,5 @@ def _changed(recipe: Recipe, settings: list[str]) -> Recipe:
                 told[stage][field] = kind(value)
             except ValueError:
                 raise OptionError(f"--set {setting}: {name} needs a value of type {kind.__name__}") from None
-    return dataclasses.replace(
-        recipe,
-        scenes=dataclasses.replace(recipe.scenes, **told["scenes"]),
-        honest=dataclasses.replace(recipe.honest, **told["honest"]),
-    )
+    stages = {stage: dataclasses.replace(getattr(recipe, stage), **told[stage]) for stage in STAGES}
+    return dataclasses.replace(recipe, **stages)

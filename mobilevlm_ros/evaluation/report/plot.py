@@ -96,11 +96,19 @@ def _pareto(axes: Any, models: Sequence[ModelRuns]) -> None:
         points.append((seconds, score))
         area = _MARKER + model.peak_bytes / 2**20 / 10
         axes.scatter(seconds, score, s=area, color=f"C{number}", alpha=0.7)
-        axes.annotate(model.row.name, (seconds, score), fontsize=7, xytext=(4, 4), textcoords="offset points")
+        axes.annotate(
+            model.row.name,
+            (seconds, score),
+            fontsize=7,
+            xytext=(0, 9),
+            textcoords="offset points",
+            ha="center",
+        )
     front = pareto_front(points)
     axes.plot([x for x, _ in front], [y for _, y in front], color="0.6", linewidth=1, zorder=0)
     axes.set_xlim(left=0)
-    axes.set_ylim(top=min(100.0, axes.get_ylim()[1]))
+    low, high = axes.get_ylim()
+    axes.set_ylim(top=min(high, 100 + 0.1 * (100 - low)))  # room for the name of a model with all right
     axes.set_ylabel("mean of " + ", ".join(BENCHMARKS[name].title for name in shared))
 
 

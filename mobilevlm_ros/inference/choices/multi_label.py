@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 
 from mobilevlm_ros.inference.types import Answer, AnswerFormat, Latency, Request
+from mobilevlm_ros.processing.prompt_template import choice_question
 
 NONE = "none"
 BLANK = "{}"
@@ -53,4 +54,4 @@ def _total(latencies: Sequence[Latency]) -> Latency:
 def _ask(question: str, choice: str) -> str:
     if BLANK in question:
         return question.replace(BLANK, choice)
-    return f"{question} {choice}? Yes or no?"
+    return choice_question(question, choice)

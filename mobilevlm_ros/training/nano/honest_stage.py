@@ -21,6 +21,7 @@ from mobilevlm_ros.simulation.questions import FAMILIES, PLACES, ask
 from mobilevlm_ros.simulation.render import Observation
 from mobilevlm_ros.simulation.scene import PAINTS
 from mobilevlm_ros.simulation.scene_change import PicturePair
+from mobilevlm_ros.training.nano.choice_questions import choice_turn
 from mobilevlm_ros.training.nano.features import encode_pictures
 from mobilevlm_ros.training.nano.foreign_questions import (
     NOT_KNOWING,
@@ -41,6 +42,9 @@ CHOICE_SETS: tuple[tuple[str, ...], ...] = (
     ("yes", "no", "none", "nothing", "near", "far", "day", "dusk", *PLACES, *PAINTS),
 )
 """Answers that a question may offer as choices; what is unknown must not favour one of them."""
+
+_OF_ONE = {"newest": 0.2, "first": 0.2, "second": 0.08}
+"""How often a question about one picture stands between two about what changed."""
 
 _WORDS = {f: (*phrases.QUESTIONS[f], *phrases.MORE_QUESTIONS[f]) for f in FAMILIES}
 
@@ -110,6 +114,8 @@ class HonestLessons:
             for family in rng.permutation(FAMILIES):
                 while rng.random() < stage.foreign_questions:
                     yield [foreign_turn(rng)]
+                if rng.random() < stage.choice_questions:
+                    yield [choice_turn(observation, rng)]
                 if rng.random() < stage.follow_ups:
                     turns = follow_up(observation, rng) if rng.random() < 0.7 else None
                     turn = checked(observation, rng)
@@ -125,17 +131,15 @@ class HonestLessons:
                 yield turns
 
     def _about_pair(self, pair: PicturePair, rng: np.random.Generator) -> Iterator[list[Turn]]:
-        """What changed; questions that name no picture are about the second, which is the newest."""
+        """What changed, and what each shows; questions that name no picture are about the newest."""
         while True:
             for family in rng.permutation(PAIR_FAMILIES):
                 exchange = ask_pair(pair, str(family), rng)
                 if exchange is not None:
                     yield [(exchange.question, exchange.answer)]
-            if rng.random() < 0.8:
-                known = str(rng.choice(FAMILIES))
-                exchange = ask(pair.second, known, rng, phrasings=_WORDS[known])
-                if exchange is not None:
-                    yield [(exchange.question, exchange.answer)]
+                for which in ("newest", "first", "second"):  # who compares two must read each
+                    if rng.random() < _OF_ONE[which]:
+                        yield from _about_one(pair, which, rng)
             if rng.random() < 0.6:
                 yield [foreign_turn(rng)]
 
@@ -174,6 +178,19 @@ class HonestLessons:
             scores = torch.stack([logits[:, choice].logsumexp(-1) for choice in tokens], -1)
             total = total - (F.log_softmax(scores, -1) + np.log(len(tokens))).mean()
         return total / len(self.choice_sets)
+
+
+def _about_one(pair: PicturePair, which: str, rng: np.random.Generator) -> Iterator[list[Turn]]:
+    """A known question about one picture of two: that which it names, or else the newest."""
+    family = str(rng.choice(FAMILIES))
+    shown = pair.first if which == "first" else pair.second
+    exchange = ask(shown, family, rng, phrasings=_WORDS[family])
+    if exchange is None:
+        return
+    question = exchange.question
+    if which != "newest":
+        question = f"In the {which} image: {question[0].lower()}{question[1:]}"
+    yield [(question, exchange.answer)]
 
 
 def _typed(conversations: Iterator[list[Turn]], rng: np.random.Generator) -> Iterator[list[Turn]]:

@@ -3,8 +3,8 @@
 
 Its stages are not the paper's (section 4: language pretraining, chat tuning, alignment, instruction tuning).
 There is no pretrained tower or language model to start from, and at this size one stage teaches seeing and
-answering at once. A second one teaches what the model must not pretend to know, pairs of pictures, and
-conversations.
+answering at once. The second teaches what the model must not pretend to know, pairs of pictures, and
+conversations; the third is more of it, for lists of choices.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mobilevlm_ros.files.atomic_directory import check_directory
 from mobilevlm_ros.model.mobilevlm import MobileVLM
 from mobilevlm_ros.processing.tokenizer import TOKENIZER, Tokenizer
 from mobilevlm_ros.training.nano.honest_stage import HonestLessons
-from mobilevlm_ros.training.nano.recipe import STAGES, Recipe, Stage, nano_config
+from mobilevlm_ros.training.nano.recipe import STAGES, Recipe, ScenesStage, Stage, nano_config
 from mobilevlm_ros.training.nano.scenes_stage import ScenesLessons
 from mobilevlm_ros.training.nano.vocabulary import train_tokenizer
 
@@ -66,7 +66,7 @@ def train_nano(
     """Train and write a checkpoint directory to `output`; `overwrite` replaces one that is there.
 
     `work` holds the pictures, drawn by `workers` processes, and the resumable state. `start` is a checkpoint
-    that has the first stage behind it: only the second is trained.
+    that has the first stage behind it: only the later ones are trained.
 
     Killed and started again with the same arguments, it goes on where the last state was kept. `compiled`
     needs a C++ compiler and takes a minute before the first step.
@@ -98,7 +98,7 @@ def train_nano(
     for name in stages:
         stage: Stage = getattr(recipe, name)
         if stage.steps:
-            lessons_of = {"scenes": ScenesLessons, "honest": HonestLessons}[name]
+            lessons_of = ScenesLessons if isinstance(stage, ScenesStage) else HonestLessons
             lessons: Lessons = lessons_of(stage, model, tokenizer, work, workers)
             run = _Run(name, stage, lessons, model, work, told, checkpoint_every)
             run.train(state if state is not None and state["stage"] == name else None, compiled)

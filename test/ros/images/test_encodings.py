@@ -62,7 +62,7 @@ def test_every_encoding_of_the_installed_header_is_right_or_refused_by_name() ->
     names = header_names()
     if not names:
         pytest.skip("sensor_msgs/image_encodings.hpp is not installed")
-    assert {"rgb8", "nv12", "16UC1", "bayer_rggb8"} <= set(names)
+    assert {"rgb8", "16UC1", "bayer_rggb8"} <= set(names)  # of every distribution
     for name in names:
         if is_abstract(name.lower()):
             with pytest.raises(ImageError, match=f"'{name}'.*numbers"):

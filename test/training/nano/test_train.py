@@ -14,13 +14,14 @@ from mobilevlm_ros.errors import CheckpointError
 from mobilevlm_ros.training.nano import train as nano
 from mobilevlm_ros.training.nano.features import encode_pictures
 from mobilevlm_ros.training.nano.foreign_pictures import clutter, foreign_picture
-from mobilevlm_ros.training.nano.recipe import HonestStage, Recipe, ScenesStage
+from mobilevlm_ros.training.nano.recipe import STAGES, HonestStage, Recipe, ScenesStage
 from mobilevlm_ros.training.nano.scenes import OPEN, render_scenes
 from mobilevlm_ros.training.nano.train import train_nano
 
 RECIPE = Recipe(
     ScenesStage(steps=4, batch=4, scenes=16, warmup=2),
     HonestStage(steps=4, batch=4, scenes=8, pairs=4, foreign_pictures=4, warmup=2),
+    HonestStage(steps=4, batch=4, scenes=8, pairs=4, foreign_pictures=4, warmup=2, choice_questions=0.6),
 )
 
 
@@ -41,7 +42,7 @@ def unbroken(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-@pytest.mark.parametrize("killed_at", [4, 8])  # in the first stage, and in the second
+@pytest.mark.parametrize("killed_at", [4, 8, 12])  # in each stage
 def test_resumed_run_equals_an_unbroken_one(
     work: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
 ) -> None:
@@ -58,7 +59,7 @@ def test_resumed_run_equals_an_unbroken_one(
     with pytest.raises(KeyboardInterrupt):
         trained(work, tmp_path / "b")
     state = torch.load(work / "state.pt", weights_only=True)
-    assert (state["stage"], state["step"]) == ("scenes" if killed_at == 4 else "honest", 3)
+    assert (state["stage"], state["step"]) == (STAGES[killed_at // 4 - 1], 3)
     monkeypatch.setattr(nano._Run, "_step", real)
     resumed = trained(work, tmp_path / "b")
     for name, value in load(unbroken).state_dict().items():
