@@ -64,7 +64,19 @@ NodeStatus Ask::onResultReceived(const WrappedResult & result)
 
 NodeStatus Ask::onFailure(BT::ActionNodeErrorCode error)
 {
-  setOutput("message", std::string(BT::toStr(error)));
+  switch (error) {
+    case BT::INVALID_GOAL:
+      break;  // setGoal has said what is wrong
+    case BT::ACTION_ABORTED:  // BehaviorTree.ROS2 keeps the result of such an action to itself
+      setOutput("message", std::string("the node could not answer: its log and /diagnostics say why"));
+      break;
+    case BT::SERVER_UNREACHABLE:
+    case BT::SEND_GOAL_TIMEOUT:
+      setOutput("message", "the action '" + prev_action_name_ + "' does not respond: is the node running and active?");
+      break;
+    default:
+      setOutput("message", std::string(BT::toStr(error)));
+  }
   return NodeStatus::FAILURE;
 }
 
