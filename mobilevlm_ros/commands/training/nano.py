@@ -101,5 +101,5 @@ def _changed(recipe: Recipe, settings: list[str]) -> Recipe:
                 told[stage][field] = kind(value)
             except ValueError:
                 raise OptionError(f"--set {setting}: {name} needs a value of type {kind.__name__}") from None
-    stages = {stage: dataclasses.replace(getattr(recipe, stage), **told[stage]) for stage in STAGES}
-    return dataclasses.replace(recipe, **stages)
+    changed = {stage: dataclasses.replace(getattr(recipe, stage), **told[stage]) for stage in STAGES}
+    return dataclasses.replace(recipe, **changed)

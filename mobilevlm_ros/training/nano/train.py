@@ -98,7 +98,7 @@ def train_nano(
     for name in stages:
         stage: Stage = getattr(recipe, name)
         if stage.steps:
-            lessons_of = ScenesLessons if isinstance(stage, ScenesStage) else HonestLessons
+            lessons_of: Any = ScenesLessons if isinstance(stage, ScenesStage) else HonestLessons
             lessons: Lessons = lessons_of(stage, model, tokenizer, work, workers)
             run = _Run(name, stage, lessons, model, work, told, checkpoint_every)
             run.train(state if state is not None and state["stage"] == name else None, compiled)
