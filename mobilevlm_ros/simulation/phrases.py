@@ -146,7 +146,7 @@ MORE_QUESTIONS: dict[str, tuple[str, ...]] = {
         "What does the image show?",
     ),
 }
-"""Further phrasings, of nano's second stage: the tokenizer and the first stage know only QUESTIONS."""
+"""Further phrasings, of nano's later stages: the tokenizer and the first stage know only QUESTIONS."""
 
 PAIR_QUESTIONS: dict[str, tuple[str, ...]] = {
     "moved": (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The second stage: not to pretend, two pictures, conversations. The tower is frozen, features are kept."""
+"""The later stages: not to pretend, two pictures, conversations, lists. The tower is frozen, features kept."""
 
 from __future__ import annotations
 
