@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The later stages: not to pretend, two pictures, conversations, lists. The tower is frozen, features kept."""
+"""The later stages: not to pretend, two pictures, conversations, lists. The tower is frozen."""
 
 from __future__ import annotations
 
