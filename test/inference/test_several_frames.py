@@ -165,7 +165,9 @@ def test_one_by_one_and_together(assistant: Assistant) -> None:
     alone = [Assistant(assistant.runtime).ask((A, B), request) for request in requests]
     for one, expected in zip(together, alone, strict=True):
         assert (one.text, one.prompt_tokens) == (expected.text, expected.prompt_tokens)
-        assert one.choice_probabilities == pytest.approx(expected.choice_probabilities, abs=1e-4)
+        assert one.choice_probabilities == pytest.approx(
+            expected.choice_probabilities, abs=1e-3
+        )  # 8-bit sums
     assert together[1].reused_tokens > 2 * assistant.runtime.vision.num_tokens
 
 

@@ -174,7 +174,7 @@ def test_what_is_damaged_is_named_and_the_rest_is_read(
         (["search", "x"], "mobilevlm index"),
         (["search", "x", "--from", "noon"], "--from is 'noon'"),
         (["search", "x", "--near", "here"], "--near is 'here'"),
-        (["search", "x", "--radius", "3"], "--near X,Y"),
+        (["search", "x", "--radius", "3"], "--near X Y"),
         (["search", "x", "--top", "0"], "from 1 to 100"),
         (["search", "x", "--ros", "--memory", "m.db"], "do not go with --ros"),
     ],
