@@ -155,7 +155,7 @@ def test_whatever_is_guessed_the_answer_is_the_same(runtime: Runtime, data: st.D
 
 
 def test_an_answer_that_ends_leaves_its_tokens_in_the_cache(runtime: Runtime) -> None:
-    first = read_prompt(runtime, seed=4)
+    first = read_prompt(runtime, seed=4)  # whose answer repeats itself late
     _, whole = write(runtime, first, Draft(), SamplingParams(max_tokens=TOKENS))
     last = max(set(whole.tokens), key=whole.tokens.index)
     before = whole.tokens[: whole.tokens.index(last)]
