@@ -107,7 +107,8 @@ def attack(entry: Entry, options: argparse.Namespace, bar: tqdm[Any]) -> Tally:
             feed(entry, -1)  # so that each process need not import everything again
         clean()
     end = options.first + options.cases
-    context = multiprocessing.get_context("fork")
+    # A fork takes locks along that threads of this process hold; who starts threads begins anew.
+    context = multiprocessing.get_context("spawn" if entry.threads else "fork")
     while case < end:
         cases = range(case, min(end, case + CHUNK))
         at = context.Value("q", case)
